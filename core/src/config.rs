@@ -1,0 +1,20 @@
+//! `evows.toml`: read with spans, checked as a whole, reported all at once.
+//!
+//! The passes: parse, take out the keys that core reads, resolve `${VAR}` in string leaves, hand the rest
+//! to each plugin's own `Config`, check the graph. Every pass adds its problems and goes on.
+
+mod model;
+mod problem;
+mod server;
+mod settings;
+mod suggest;
+mod units;
+
+pub use self::model::{
+    BufferConfig, Component, Config, FilterNode, Input, Pipeline, SinkNode, WhenFull,
+};
+pub use self::problem::{Place, Problem, list};
+pub use self::server::{ServerConfig, TlsConfig};
+pub use self::settings::Settings;
+pub use self::suggest::suggest;
+pub use self::units::{Period, Size};

@@ -1,0 +1,116 @@
+//! A configuration that was read and checked.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{ServerConfig, Settings, Size};
+use crate::registry::Registration;
+
+/// A whole `evows.toml`, every plugin found and every key checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[server]`.
+    pub server: Arc<ServerConfig>,
+    /// `[lifecycle]`; the shipped one with its defaults when the section is missing.
+    pub lifecycle: Component,
+    /// `[transports.<id>]`, in the order of the file.
+    pub transports: Vec<Component>,
+    /// The graph.
+    pub pipeline: Pipeline,
+}
+
+/// The graph of sources, filters and sinks: no cycle, no unknown input, at least one sink.
+#[derive(Debug, Clone, Default)]
+pub struct Pipeline {
+    /// `[sources.<id>]`.
+    pub sources: Vec<Component>,
+    /// `[filters.<id>]`.
+    pub filters: Vec<FilterNode>,
+    /// `[sinks.<id>]`.
+    pub sinks: Vec<SinkNode>,
+}
+
+/// A plugin under an id.
+#[derive(Debug, Clone)]
+pub struct Component {
+    /// Its id: unique over the whole file, letters, digits, `_` and `-`.
+    pub id: Arc<str>,
+    /// Its plugin.
+    pub plugin: &'static Registration,
+    /// The plugin's own keys.
+    pub settings: Settings,
+}
+
+/// A filter in the graph.
+#[derive(Debug, Clone)]
+pub struct FilterNode {
+    /// The plugin under its id.
+    pub component: Component,
+    /// What it reads.
+    pub inputs: Vec<Input>,
+    /// Its named ports, in the order of their numbers.
+    pub ports: Vec<String>,
+}
+
+/// A sink in the graph.
+#[derive(Debug, Clone)]
+pub struct SinkNode {
+    /// The plugin under its id.
+    pub component: Component,
+    /// What it reads.
+    pub inputs: Vec<Input>,
+    /// The queue in front of it.
+    pub buffer: BufferConfig,
+    /// Whether a source acknowledges an event only once this sink has it.
+    pub required: bool,
+}
+
+/// An edge's upper end: `"id"`, or `"id.port"`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Input {
+    /// A source's or filter's id.
+    pub id: Arc<str>,
+    /// One of its named ports; `None` is the unnamed output.
+    pub port: Option<String>,
+}
+
+/// The bounded queue in front of a sink: whichever limit is reached first makes it full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BufferConfig {
+    /// Events that it holds at most.
+    pub events: usize,
+    /// Bytes of events that it holds at most. One event larger than this still passes, alone.
+    pub bytes: Size,
+    /// What happens to an event that finds it full.
+    pub when_full: WhenFull,
+}
+
+/// What a full queue does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// Makes whoever sends wait, up to the source: nothing is lost.
+    #[default]
+    Block,
+    /// Sheds the oldest queued events.
+    DropOldest,
+    /// Sheds the new event.
+    DropNewest,
+    /// Sheds the new event and tells its source at once, which refuses it upstream (503).
+    Reject,
+}
+
+// === impl BufferConfig ===
+
+impl Default for BufferConfig {
+    fn default() -> Self {
+        Self {
+            events: 10_000,
+            bytes: Size::mib(64),
+            when_full: WhenFull::Block,
+        }
+    }
+}

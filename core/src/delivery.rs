@@ -1,0 +1,1 @@
+//! What core does between a queue and a sink, so that no sink has to.

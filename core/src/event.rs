@@ -1,0 +1,299 @@
+//! The event: one thing that happened, and the envelope that travels with it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::outcome::{Handle, Outcome, Tracker};
+
+/// One event: its name, its instance and its envelope, cheap to clone.
+///
+/// The envelope is kept exactly as it was received; a filter that only reads never re-encodes it.
+/// [`Event::edit`] gives a filter the document to change, and the bytes are encoded again once, when
+/// somebody asks for them.
+///
+/// An event may carry a *handle* on the batch it was read in, so that its source learns how it ended.
+/// [`Clone`] makes a copy **without** the handle: keep copies freely. [`Event::fork`] makes a copy that
+/// must end on its own. An event dropped with its handle inside counts as [`Outcome::Lost`].
+#[derive(Debug)]
+pub struct Event {
+    inner: Arc<Inner>,
+    handle: Handle,
+}
+
+#[derive(Debug, Clone)]
+struct Inner {
+    id: EventId,
+    name: Arc<str>,
+    instance: Arc<str>,
+    envelope: OnceLock<Bytes>,
+    document: OnceLock<Map<String, Value>>,
+    attachments: Vec<Bytes>,
+    received_at: SystemTime,
+}
+
+/// A process-unique event number, stable over copies, edits and retries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EventId(u64);
+
+/// Why bytes are not an event.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvelopeError {
+    /// The bytes are not JSON, or not the JSON object that an envelope is.
+    #[error("the body is not an event envelope: {0}")]
+    NotAnEnvelope(#[from] serde_json::Error),
+    /// `event` or `instance` is there but empty.
+    #[error("the envelope's \"{0}\" is empty; it must name the {0}")]
+    Empty(&'static str),
+}
+
+/// The fields that routing needs, read once at the door.
+#[derive(Deserialize)]
+struct Door<'a> {
+    #[serde(borrow)]
+    event: Cow<'a, str>,
+    #[serde(borrow)]
+    instance: Cow<'a, str>,
+}
+
+// === impl Event ===
+
+impl Event {
+    /// Reads one envelope: a JSON object with the strings `event` and `instance` (contract 1.2).
+    ///
+    /// `received_at` is taken once per batch by the source. The bytes are kept as they are.
+    pub fn parse(envelope: Bytes, received_at: SystemTime) -> Result<Self, EnvelopeError> {
+        let door: Door<'_> = serde_json::from_slice(&envelope)?;
+        if door.event.is_empty() {
+            return Err(EnvelopeError::Empty("event"));
+        }
+        if door.instance.is_empty() {
+            return Err(EnvelopeError::Empty("instance"));
+        }
+        let (name, instance) = (Arc::from(&*door.event), Arc::from(&*door.instance));
+        Ok(Self::from_parts(name, instance, envelope, received_at))
+    }
+
+    /// Makes an event of parts that the caller knows to agree: `envelope` must be a JSON object whose
+    /// `event` is `name` and whose `instance` is `instance`.
+    pub fn from_parts(
+        name: Arc<str>,
+        instance: Arc<str>,
+        envelope: Bytes,
+        received_at: SystemTime,
+    ) -> Self {
+        let inner = Inner {
+            id: EventId::next(),
+            name,
+            instance,
+            envelope: OnceLock::from(envelope),
+            document: OnceLock::new(),
+            attachments: Vec::new(),
+            received_at,
+        };
+        Self {
+            inner: Arc::new(inner),
+            handle: Handle::none(),
+        }
+    }
+
+    /// The wire name, such as `messages.upsert`.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The name of the instance that the event belongs to.
+    pub fn instance(&self) -> &str {
+        &self.inner.instance
+    }
+
+    /// The event's number in this process.
+    pub fn id(&self) -> EventId {
+        self.inner.id
+    }
+
+    /// When the event's batch arrived.
+    pub fn received_at(&self) -> SystemTime {
+        self.inner.received_at
+    }
+
+    /// Binary attachments that ride beside the envelope, in placeholder order (contract 1.4).
+    pub fn attachments(&self) -> &[Bytes] {
+        &self.inner.attachments
+    }
+
+    /// The envelope's bytes: as received, or encoded once after an edit.
+    pub fn envelope(&self) -> &Bytes {
+        self.inner.envelope.get_or_init(|| {
+            let document = self.inner.document.get().cloned().unwrap_or_default();
+            Bytes::from(Value::Object(document).to_string())
+        })
+    }
+
+    /// The envelope as a JSON document, parsed on first use and shared by all copies.
+    pub fn document(&self) -> &Map<String, Value> {
+        self.inner.document.get_or_init(|| {
+            let envelope = self.inner.envelope.get();
+            // The bytes were read as an object at the door, so this cannot fail for a parsed event.
+            envelope
+                .and_then(|bytes| serde_json::from_slice(bytes).ok())
+                .unwrap_or_default()
+        })
+    }
+
+    /// Changes the document. Copies of this event keep what they had; `event` and `instance` are read
+    /// again from the changed document, and keep their old value where it no longer names one.
+    pub fn edit<R>(&mut self, change: impl FnOnce(&mut Map<String, Value>) -> R) -> R {
+        self.document();
+        let inner = Arc::make_mut(&mut self.inner);
+        let mut document = inner.document.take().unwrap_or_default();
+        let result = change(&mut document);
+        for (key, field) in [
+            ("event", &mut inner.name),
+            ("instance", &mut inner.instance),
+        ] {
+            match document.get(key) {
+                Some(Value::String(text)) if !text.is_empty() => {
+                    if **field != **text {
+                        *field = Arc::from(text.as_str());
+                    }
+                }
+                _ => {
+                    document.insert(key.to_owned(), Value::from(&**field));
+                }
+            }
+        }
+        inner.document = OnceLock::from(document);
+        inner.envelope = OnceLock::new();
+        result
+    }
+
+    /// Puts binary attachments beside the envelope, whose placeholders must number them (contract 1.4).
+    #[must_use]
+    pub fn with_attachments(mut self, attachments: Vec<Bytes>) -> Self {
+        Arc::make_mut(&mut self.inner).attachments = attachments;
+        self
+    }
+
+    /// What the event weighs in a queue or in the log, in bytes.
+    pub fn size(&self) -> usize {
+        let attached: usize = self.inner.attachments.iter().map(Bytes::len).sum();
+        self.envelope().len() + attached
+    }
+
+    /// Ties the event to a read batch, so that the batch's receipt waits for it.
+    #[must_use]
+    pub fn tracked(mut self, tracker: &Tracker) -> Self {
+        self.handle = tracker.handle();
+        self
+    }
+
+    /// A copy that has to end on its own: what fan-out and splitting filters make.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            handle: self.handle.fork(),
+        }
+    }
+
+    /// Ends the event. Filters end events through their emitter, sinks through their result; only
+    /// sources and the topology call this.
+    pub fn settle(mut self, outcome: Outcome) {
+        self.handle.settle(outcome);
+    }
+}
+
+impl Clone for Event {
+    /// A copy without the handle: it may be kept or dropped freely.
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            handle: Handle::none(),
+        }
+    }
+}
+
+// === impl EventId ===
+
+impl EventId {
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENVELOPE: &str =
+        r#"{"event":"messages.upsert", "instance":"loja1","data":{"n":1.10},"apikey":null}"#;
+
+    fn event(text: &'static str) -> Event {
+        Event::parse(Bytes::from_static(text.as_bytes()), SystemTime::UNIX_EPOCH).unwrap()
+    }
+
+    #[test]
+    fn keeps_the_envelope_as_received() {
+        let event = event(ENVELOPE);
+        assert_eq!(event.document()["data"]["n"], 1.10);
+        assert_eq!(event.envelope(), ENVELOPE);
+        assert_eq!(
+            (event.name(), event.instance()),
+            ("messages.upsert", "loja1")
+        );
+    }
+
+    #[test]
+    fn an_edit_leaves_copies_alone_and_keeps_key_order() {
+        let original = event(ENVELOPE);
+        let mut edited = original.clone();
+        edited.edit(|document| {
+            document["event"] = "send.message".into();
+            document.remove("data");
+        });
+        assert_eq!(original.envelope(), ENVELOPE);
+        assert_eq!(edited.name(), "send.message");
+        assert_eq!(
+            edited.envelope(),
+            r#"{"event":"send.message","instance":"loja1","apikey":null}"#
+        );
+    }
+
+    #[test]
+    fn an_edit_cannot_take_the_name_away() {
+        let mut event = event(ENVELOPE);
+        event.edit(|document| document.remove("event"));
+        assert_eq!(event.document()["event"], "messages.upsert");
+    }
+
+    #[test]
+    fn says_what_is_missing() {
+        let parse = |text: &'static str| {
+            Event::parse(Bytes::from_static(text.as_bytes()), SystemTime::UNIX_EPOCH)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(parse("[]").contains("not an event envelope"));
+        assert!(parse(r#"{"instance":"a"}"#).contains("missing field `event`"));
+        assert!(parse(r#"{"event":"","instance":"a"}"#).contains("\"event\" is empty"));
+    }
+
+    #[test]
+    fn is_two_words() {
+        assert_eq!(size_of::<Event>(), 16);
+    }
+}

@@ -1,0 +1,198 @@
+//! All channels of this process: one shared log per channel, one cursor per client.
+//!
+//! Publishing appends one entry to the channels that a policy names; `/` and `/<instance>` share it. Memory
+//! is bounded by the channels' limits whatever clients do: a client is a [`Cursor`], not a queue. One that
+//! falls behind the oldest retained entry is told of the gap.
+
+mod channel;
+mod cursor;
+mod name;
+mod position;
+mod publisher;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::Event;
+
+pub use self::channel::{Channel, Entry};
+pub use self::cursor::{Cursor, Gap, Start};
+pub use self::name::{ChannelName, InvalidChannelName};
+pub use self::position::{Epoch, Offset, Position};
+pub use self::publisher::Publisher;
+
+/// What a channel retains. The first limit reached evicts the oldest entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Entries.
+    pub events: usize,
+    /// Bytes of envelopes and attachments. An entry that two channels share counts in both.
+    pub bytes: usize,
+    /// Age.
+    pub age: Duration,
+}
+
+/// All channels of this process.
+pub struct Hub {
+    epoch: Epoch,
+    retention: Retention,
+    channels: RwLock<HashMap<ChannelName, Arc<Channel>>>,
+    /// The next offset. Held while a batch is appended, so that every channel sees the hub's order.
+    order: Mutex<Offset>,
+    watchers: Mutex<Vec<Arc<dyn ChannelWatcher>>>,
+}
+
+/// Learns which channels there are. Called on the task that changes them: it must not block.
+pub trait ChannelWatcher: Send + Sync {
+    /// Clients may follow this channel from now on.
+    fn opened(&self, channel: &Arc<Channel>);
+    /// Clients must leave this channel.
+    fn closed(&self, channel: &Arc<Channel>);
+}
+
+// === impl Hub ===
+
+impl Hub {
+    /// An empty hub with a fresh epoch.
+    pub fn new(retention: Retention) -> Self {
+        Self {
+            epoch: Epoch::random(),
+            retention,
+            channels: RwLock::default(),
+            order: Mutex::new(Offset::FIRST),
+            watchers: Mutex::default(),
+        }
+    }
+
+    /// The epoch of every position that this hub gives out.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The position of the newest entry; before the first one, the position in front of it.
+    pub fn head(&self) -> Position {
+        Position {
+            epoch: self.epoch,
+            offset: self.order.lock().before(),
+        }
+    }
+
+    /// The open channel of this name.
+    pub fn channel(&self, name: &ChannelName) -> Option<Arc<Channel>> {
+        self.channels.read().get(name).cloned()
+    }
+
+    /// Every open channel, in no order.
+    pub fn channels(&self) -> Vec<Arc<Channel>> {
+        self.channels.read().values().cloned().collect()
+    }
+
+    /// Opens a channel: from now on clients may follow it. Opening an open channel changes nothing.
+    pub fn open(&self, name: &ChannelName) -> Arc<Channel> {
+        if let Some(channel) = self.channel(name) {
+            return channel;
+        }
+        // Watchers are told in the order of the changes, and before anybody can publish into the channel.
+        let watchers = self.watchers.lock();
+        let next = self.order.lock();
+        let mut channels = self.channels.write();
+        if let Some(channel) = channels.get(name) {
+            return Arc::clone(channel);
+        }
+        let channel = Arc::new(Channel::new(
+            name.clone(),
+            self.epoch,
+            self.retention,
+            next.before(),
+        ));
+        channels.insert(name.clone(), Arc::clone(&channel));
+        drop(channels);
+        drop(next);
+        for watcher in watchers.iter() {
+            watcher.opened(&channel);
+        }
+        channel
+    }
+
+    /// Closes a channel: its entries are dropped and its clients must leave.
+    pub fn close(&self, name: &ChannelName) {
+        let watchers = self.watchers.lock();
+        let removed = self.channels.write().remove(name);
+        if let Some(channel) = removed {
+            channel.close();
+            for watcher in watchers.iter() {
+                watcher.closed(&channel);
+            }
+        }
+    }
+
+    /// Tells `watcher` of every channel that is open, and of every change from then on.
+    pub fn watch(&self, watcher: Arc<dyn ChannelWatcher>) {
+        let mut watchers = self.watchers.lock();
+        for channel in self.channels() {
+            watcher.opened(&channel);
+        }
+        watchers.push(watcher);
+    }
+
+    /// Appends a batch: each event, in order, to the channels named for it, which are opened as needed.
+    /// Returns the position of the last one.
+    pub fn publish<'a>(
+        &self,
+        batch: impl IntoIterator<Item = (&'a Event, &'a [ChannelName])>,
+    ) -> Position {
+        let now = Instant::now();
+        let mut touched: Vec<Arc<Channel>> = Vec::new();
+        let mut resolved: Vec<(&Event, Vec<Arc<Channel>>)> = Vec::new();
+        for (event, names) in batch {
+            // Opening tells watchers, who may look at the hub: so before the lock on the order.
+            resolved.push((event, names.iter().map(|name| self.open(name)).collect()));
+        }
+        let mut next = self.order.lock();
+        for (event, channels) in resolved {
+            let position = Position {
+                epoch: self.epoch,
+                offset: *next,
+            };
+            *next = next.after();
+            let entry = Arc::new(Entry::new(position, event.clone(), now));
+            for channel in channels {
+                channel.append(Arc::clone(&entry));
+                if !touched.iter().any(|other| Arc::ptr_eq(other, &channel)) {
+                    touched.push(channel);
+                }
+            }
+        }
+        let head = Position {
+            epoch: self.epoch,
+            offset: next.before(),
+        };
+        drop(next);
+        // One wake-up per channel and batch, however many events it got.
+        for channel in touched {
+            channel.wake();
+        }
+        head
+    }
+
+    /// Drops entries that are past their age, in channels that nobody publishes to any more.
+    pub fn expire(&self) {
+        let now = Instant::now();
+        for channel in self.channels() {
+            channel.expire(now);
+        }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            events: 10_000,
+            bytes: 64 * 1024 * 1024,
+            age: Duration::from_mins(10),
+        }
+    }
+}

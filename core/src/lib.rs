@@ -1,0 +1,23 @@
+//! The vocabulary, configuration, topology and hub of evows. Names no plugin.
+
+pub mod access;
+pub mod cli;
+pub mod config;
+pub mod delivery;
+mod event;
+pub mod http;
+pub mod hub;
+pub mod metrics;
+mod outcome;
+pub mod plugin;
+pub mod registry;
+mod shutdown;
+pub mod testing;
+pub mod topology;
+
+#[doc(hidden)]
+pub use inventory;
+
+pub use self::event::{EnvelopeError, Event, EventId};
+pub use self::outcome::{Outcome, Receipt, Tracker, track};
+pub use self::shutdown::Shutdown;

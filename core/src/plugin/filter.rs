@@ -1,0 +1,104 @@
+//! Where events are passed, changed, split or discarded.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use super::{BuildContext, BuildError};
+use crate::Event;
+use crate::config::Problem;
+
+/// A running filter: a synchronous step on the hot path.
+///
+/// Every event given to [`apply`](Filter::apply) must end up in exactly one place: emitted, discarded,
+/// failed, or kept in `self` until a later call. One that is simply dropped counts as
+/// [lost](crate::Outcome::Lost) and fails its batch. A filter must not block: no I/O, no locks held by others.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a filter",
+    label = "implement `evows::plugin::Filter` with `fn apply(&mut self, event, out)`"
+)]
+pub trait Filter: Send {
+    /// Handles one event. Core calls it for one event at a time, in the order of arrival.
+    fn apply(&mut self, event: Event, out: &mut Emitter<'_>);
+
+    /// Lets go of events that the filter holds and that are due; called every [`tick`](Filter::tick).
+    fn ticked(&mut self, _out: &mut Emitter<'_>) {}
+
+    /// How often [`ticked`](Filter::ticked) is to be called. Asked once, after the build.
+    fn tick(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Lets go of every event that the filter holds: at shutdown, and before it is replaced.
+    fn flush(&mut self, _out: &mut Emitter<'_>) {}
+}
+
+/// How a filter comes to be.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be registered as a filter",
+    label = "implement `evows::plugin::FilterPlugin` for it"
+)]
+pub trait FilterPlugin: Filter + Sized + 'static {
+    /// The `type` that selects it in `evows.toml`.
+    const NAME: &'static str;
+    /// Its keys, less the ones that core reads (`type`, `inputs`).
+    type Config: DeserializeOwned + JsonSchema;
+
+    /// What is wrong with a configuration that parsed. No I/O.
+    fn check(_config: &Self::Config) -> Vec<Problem> {
+        Vec::new()
+    }
+
+    /// The named output ports, beside the unnamed one. Others read them as `inputs = ["id.port"]`.
+    fn ports(_config: &Self::Config) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Makes the filter. No I/O, no spawning.
+    fn build(config: Self::Config, cx: &BuildContext) -> Result<Self, BuildError>;
+}
+
+/// Where a filter puts what it is done with.
+pub struct Emitter<'a> {
+    stage: &'a mut dyn Stage,
+}
+
+/// What stands behind an [`Emitter`]: the rest of a chain, or a harness.
+pub trait Stage {
+    /// Takes an event for the port of this number; `None` is the unnamed output.
+    fn emit(&mut self, event: Event, port: Option<usize>);
+    /// Ends an event as filtered.
+    fn discard(&mut self, event: Event, reason: &'static str);
+    /// Ends an event as failed.
+    fn fail(&mut self, event: Event, reason: &'static str);
+}
+
+// === impl Emitter ===
+
+impl<'a> Emitter<'a> {
+    /// An emitter into `stage`.
+    pub fn new(stage: &'a mut dyn Stage) -> Self {
+        Self { stage }
+    }
+
+    /// Passes an event on.
+    pub fn emit(&mut self, event: Event) {
+        self.stage.emit(event, None);
+    }
+
+    /// Passes an event on through a named port: its index in [`FilterPlugin::ports`].
+    pub fn emit_to(&mut self, port: usize, event: Event) {
+        self.stage.emit(event, Some(port));
+    }
+
+    /// Discards an event on purpose. `reason` is a metric label: a short fixed phrase in `snake_case`.
+    pub fn discard(&mut self, event: Event, reason: &'static str) {
+        self.stage.discard(event, reason);
+    }
+
+    /// Gives up on an event that could not be handled. `reason` as for [`discard`](Emitter::discard).
+    pub fn fail(&mut self, event: Event, reason: &'static str) {
+        self.stage.fail(event, reason);
+    }
+}

@@ -1,0 +1,541 @@
+//! Which plugins this binary has.
+//!
+//! A plugin registers itself with one macro call beside its code. The crate that declares it must be *used*
+//! by the binary (`use evows_plugins as _;`), or the linker drops it and nothing is registered.
+
+use std::fmt;
+use std::sync::Arc;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::DeserializeOwned;
+
+use crate::config::{Problem, Settings};
+use crate::plugin::{
+    BuildContext, BuildError, Filter, FilterPlugin, Lifecycle, LifecyclePlugin, Policy,
+    PolicyPlugin, Sink, SinkPlugin, Source, SourcePlugin, Transport, TransportPlugin,
+};
+
+/// What a plugin is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Where events enter.
+    Source,
+    /// Where events are passed, changed or discarded.
+    Filter,
+    /// Where events leave.
+    Sink,
+    /// How live clients are served.
+    Transport,
+    /// Which channels an event goes to.
+    Policy,
+    /// Which instances exist.
+    Lifecycle,
+}
+
+/// One registered plugin, its type erased. Made by the `register_*!` macros.
+pub struct Registration {
+    /// What it is.
+    pub kind: Kind,
+    /// The `type` that selects it.
+    pub name: &'static str,
+    /// One line on what it does.
+    pub summary: &'static str,
+    /// Keys of a configuration that works, as TOML, without `type` and `inputs`.
+    pub example: &'static str,
+    /// Where it was registered.
+    pub origin: Origin,
+    hooks: Hooks,
+}
+
+/// Where a plugin was registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The crate.
+    pub package: &'static str,
+    /// The file, relative to where the crate was compiled.
+    pub file: &'static str,
+    /// The line.
+    pub line: u32,
+}
+
+/// The functions of a plugin, one instance of them per type.
+struct Hooks {
+    check: fn(&Settings) -> Vec<Problem>,
+    schema: fn(&mut SchemaGenerator) -> Schema,
+    ports: fn(&Settings) -> Vec<String>,
+    build: Build,
+}
+
+type Builder<T> = fn(&Settings, &BuildContext) -> Result<T, BuildError>;
+
+enum Build {
+    Source(Builder<Box<dyn Source>>),
+    Filter(Builder<Box<dyn Filter>>),
+    Sink(Builder<Box<dyn Sink>>),
+    Transport(Builder<Arc<dyn Transport>>),
+    Policy(Builder<Arc<dyn Policy>>),
+    Lifecycle(Builder<Arc<dyn Lifecycle>>),
+}
+
+inventory::collect!(Registration);
+
+/// No plugin of that kind has that name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownPlugin {
+    /// The kind that was asked for.
+    pub kind: Kind,
+    /// The name that was asked for.
+    pub name: String,
+    /// The nearest name of that kind.
+    pub suggestion: Option<&'static str>,
+    /// Another kind that has exactly this name.
+    pub elsewhere: Option<Kind>,
+}
+
+/// Two plugins of one kind share a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("two {kind}s are called `{name}`: one from {first}, one from {second}; rename one of them")]
+pub struct DuplicatePlugin {
+    /// Their kind.
+    pub kind: Kind,
+    /// Their name.
+    pub name: &'static str,
+    /// Where one comes from.
+    pub first: Origin,
+    /// Where the other comes from.
+    pub second: Origin,
+}
+
+/// Every registered plugin, by kind and name.
+pub fn all() -> Vec<&'static Registration> {
+    let mut all: Vec<_> = inventory::iter::<Registration>().collect();
+    // The linker decides the order of `inventory`, so it means nothing.
+    all.sort_by_key(|plugin| {
+        (
+            plugin.kind,
+            plugin.name,
+            plugin.origin.file,
+            plugin.origin.line,
+        )
+    });
+    all
+}
+
+/// The plugin of this kind and name.
+pub fn find(kind: Kind, name: &str) -> Result<&'static Registration, UnknownPlugin> {
+    let plugins = all();
+    let found = plugins
+        .iter()
+        .find(|plugin| plugin.kind == kind && plugin.name == name);
+    found.copied().ok_or_else(|| UnknownPlugin {
+        kind,
+        name: name.to_owned(),
+        suggestion: crate::config::suggest(
+            name,
+            plugins
+                .iter()
+                .filter(|plugin| plugin.kind == kind)
+                .map(|plugin| plugin.name),
+        ),
+        elsewhere: plugins
+            .iter()
+            .find(|plugin| plugin.name == name)
+            .map(|plugin| plugin.kind),
+    })
+}
+
+/// Fails when two plugins of one kind share a name. Called at start.
+pub fn check_unique() -> Result<(), DuplicatePlugin> {
+    check_unique_among(&all())
+}
+
+fn check_unique_among(sorted: &[&'static Registration]) -> Result<(), DuplicatePlugin> {
+    for pair in sorted.windows(2) {
+        if let [first, second] = pair
+            && first.kind == second.kind
+            && first.name == second.name
+        {
+            return Err(DuplicatePlugin {
+                kind: first.kind,
+                name: first.name,
+                first: first.origin,
+                second: second.origin,
+            });
+        }
+    }
+    Ok(())
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// Every kind, in the order of the flow.
+    pub const ALL: [Self; 6] = [
+        Self::Source,
+        Self::Filter,
+        Self::Sink,
+        Self::Transport,
+        Self::Policy,
+        Self::Lifecycle,
+    ];
+
+    /// The word for it, in the singular.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Filter => "filter",
+            Self::Sink => "sink",
+            Self::Transport => "transport",
+            Self::Policy => "policy",
+            Self::Lifecycle => "lifecycle",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}:{})", self.package, self.file, self.line)
+    }
+}
+
+// === impl UnknownPlugin ===
+
+impl UnknownPlugin {
+    /// The problem to report, its place left to the caller.
+    pub fn problem(&self) -> Problem {
+        let Self { kind, name, .. } = self;
+        let problem = Problem::new(
+            "unknown-plugin",
+            format!("there is no {kind} called `{name}`"),
+        );
+        match (self.suggestion, self.elsewhere) {
+            (_, Some(other)) => problem.help(format!("`{name}` is a {other}, not a {kind}")),
+            (Some(near), None) => problem.help(format!("did you mean `{near}`?")),
+            (None, None) => problem.help(format!("`evows list` shows the {kind}s that there are")),
+        }
+    }
+}
+
+// === impl Registration ===
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`", self.kind, self.name)
+    }
+}
+
+/// The constructors behind the macros, and what core does with a plugin whose type it does not know.
+impl Registration {
+    /// Registers a source. Use [`register_source!`](crate::register_source).
+    pub const fn source<P: SourcePlugin>(
+        summary: &'static str,
+        example: &'static str,
+        origin: Origin,
+    ) -> Self {
+        let build = Build::Source(|settings, cx| Ok(Box::new(P::build(read(settings)?, cx)?)));
+        Self::new::<P::Config>(
+            Kind::Source,
+            P::NAME,
+            summary,
+            example,
+            origin,
+            build,
+            |settings| check(settings, P::check),
+        )
+    }
+
+    /// Registers a filter. Use [`register_filter!`](crate::register_filter).
+    pub const fn filter<P: FilterPlugin>(
+        summary: &'static str,
+        example: &'static str,
+        origin: Origin,
+    ) -> Self {
+        let build = Build::Filter(|settings, cx| Ok(Box::new(P::build(read(settings)?, cx)?)));
+        let mut plugin = Self::new::<P::Config>(
+            Kind::Filter,
+            P::NAME,
+            summary,
+            example,
+            origin,
+            build,
+            |settings| check(settings, P::check),
+        );
+        plugin.hooks.ports = |settings| {
+            let config = settings.read::<P::Config>();
+            config.map(|config| P::ports(&config)).unwrap_or_default()
+        };
+        plugin
+    }
+
+    /// Registers a sink. Use [`register_sink!`](crate::register_sink).
+    pub const fn sink<P: SinkPlugin>(
+        summary: &'static str,
+        example: &'static str,
+        origin: Origin,
+    ) -> Self {
+        let build = Build::Sink(|settings, cx| Ok(Box::new(P::build(read(settings)?, cx)?)));
+        Self::new::<P::Config>(
+            Kind::Sink,
+            P::NAME,
+            summary,
+            example,
+            origin,
+            build,
+            |settings| check(settings, P::check),
+        )
+    }
+
+    /// Registers a transport. Use [`register_transport!`](crate::register_transport).
+    pub const fn transport<P: TransportPlugin>(
+        summary: &'static str,
+        example: &'static str,
+        origin: Origin,
+    ) -> Self {
+        let build = Build::Transport(|settings, cx| Ok(Arc::new(P::build(read(settings)?, cx)?)));
+        Self::new::<P::Config>(
+            Kind::Transport,
+            P::NAME,
+            summary,
+            example,
+            origin,
+            build,
+            |settings| check(settings, P::check),
+        )
+    }
+
+    /// Registers a policy. Use [`register_policy!`](crate::register_policy).
+    pub const fn policy<P: PolicyPlugin>(
+        summary: &'static str,
+        example: &'static str,
+        origin: Origin,
+    ) -> Self {
+        let build = Build::Policy(|settings, cx| Ok(Arc::new(P::build(read(settings)?, cx)?)));
+        Self::new::<P::Config>(
+            Kind::Policy,
+            P::NAME,
+            summary,
+            example,
+            origin,
+            build,
+            |settings| check(settings, P::check),
+        )
+    }
+
+    /// Registers a lifecycle. Use [`register_lifecycle!`](crate::register_lifecycle).
+    pub const fn lifecycle<P: LifecyclePlugin>(
+        summary: &'static str,
+        example: &'static str,
+        origin: Origin,
+    ) -> Self {
+        let build = Build::Lifecycle(|settings, cx| Ok(Arc::new(P::build(read(settings)?, cx)?)));
+        Self::new::<P::Config>(
+            Kind::Lifecycle,
+            P::NAME,
+            summary,
+            example,
+            origin,
+            build,
+            |settings| check(settings, P::check),
+        )
+    }
+
+    const fn new<C: JsonSchema>(
+        kind: Kind,
+        name: &'static str,
+        summary: &'static str,
+        example: &'static str,
+        origin: Origin,
+        build: Build,
+        check: fn(&Settings) -> Vec<Problem>,
+    ) -> Self {
+        let hooks = Hooks {
+            check,
+            schema: |generator| C::json_schema(generator),
+            ports: |_| Vec::new(),
+            build,
+        };
+        Self {
+            kind,
+            name,
+            summary,
+            example,
+            origin,
+            hooks,
+        }
+    }
+
+    /// What is wrong with these keys: those that do not parse, and what the plugin's check says.
+    pub fn check(&self, settings: &Settings) -> Vec<Problem> {
+        (self.hooks.check)(settings)
+    }
+
+    /// The JSON Schema of the plugin's keys.
+    pub fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        (self.hooks.schema)(generator)
+    }
+
+    /// The named ports of a filter with these keys.
+    pub fn ports(&self, settings: &Settings) -> Vec<String> {
+        (self.hooks.ports)(settings)
+    }
+
+    /// Builds a source.
+    pub fn build_source(
+        &self,
+        keys: &Settings,
+        cx: &BuildContext,
+    ) -> Result<Box<dyn Source>, BuildError> {
+        let Build::Source(build) = self.hooks.build else {
+            return Err(self.is_not(Kind::Source));
+        };
+        build(keys, cx)
+    }
+
+    /// Builds a filter.
+    pub fn build_filter(
+        &self,
+        keys: &Settings,
+        cx: &BuildContext,
+    ) -> Result<Box<dyn Filter>, BuildError> {
+        let Build::Filter(build) = self.hooks.build else {
+            return Err(self.is_not(Kind::Filter));
+        };
+        build(keys, cx)
+    }
+
+    /// Builds a sink.
+    pub fn build_sink(
+        &self,
+        keys: &Settings,
+        cx: &BuildContext,
+    ) -> Result<Box<dyn Sink>, BuildError> {
+        let Build::Sink(build) = self.hooks.build else {
+            return Err(self.is_not(Kind::Sink));
+        };
+        build(keys, cx)
+    }
+
+    /// Builds a transport.
+    pub fn build_transport(
+        &self,
+        keys: &Settings,
+        cx: &BuildContext,
+    ) -> Result<Arc<dyn Transport>, BuildError> {
+        let Build::Transport(build) = self.hooks.build else {
+            return Err(self.is_not(Kind::Transport));
+        };
+        build(keys, cx)
+    }
+
+    /// Builds a policy.
+    pub fn build_policy(
+        &self,
+        keys: &Settings,
+        cx: &BuildContext,
+    ) -> Result<Arc<dyn Policy>, BuildError> {
+        let Build::Policy(build) = self.hooks.build else {
+            return Err(self.is_not(Kind::Policy));
+        };
+        build(keys, cx)
+    }
+
+    /// Builds a lifecycle.
+    pub fn build_lifecycle(
+        &self,
+        keys: &Settings,
+        cx: &BuildContext,
+    ) -> Result<Arc<dyn Lifecycle>, BuildError> {
+        let Build::Lifecycle(build) = self.hooks.build else {
+            return Err(self.is_not(Kind::Lifecycle));
+        };
+        build(keys, cx)
+    }
+
+    fn is_not(&self, kind: Kind) -> BuildError {
+        BuildError::new(format!("`{}` is a {}, not a {kind}", self.name, self.kind))
+    }
+}
+
+fn read<C: DeserializeOwned>(settings: &Settings) -> Result<C, BuildError> {
+    settings.read().map_err(BuildError::Config)
+}
+
+fn check<C: DeserializeOwned>(settings: &Settings, check: fn(&C) -> Vec<Problem>) -> Vec<Problem> {
+    match settings.read() {
+        Ok(config) => check(&config),
+        Err(problems) => problems,
+    }
+}
+
+/// Registers a source: `register_source!(Webhook, summary = "...", example = "path = \"/in\"");`.
+#[macro_export]
+macro_rules! register_source {
+    ($plugin:ty, summary = $summary:expr, example = $example:expr $(,)?) => {
+        $crate::__register!(source, $plugin, $summary, $example);
+    };
+}
+
+/// Registers a filter: `register_filter!(Upper, summary = "...", example = "");`.
+#[macro_export]
+macro_rules! register_filter {
+    ($plugin:ty, summary = $summary:expr, example = $example:expr $(,)?) => {
+        $crate::__register!(filter, $plugin, $summary, $example);
+    };
+}
+
+/// Registers a sink: `register_sink!(Stdout, summary = "...", example = "");`.
+#[macro_export]
+macro_rules! register_sink {
+    ($plugin:ty, summary = $summary:expr, example = $example:expr $(,)?) => {
+        $crate::__register!(sink, $plugin, $summary, $example);
+    };
+}
+
+/// Registers a transport: `register_transport!(Sse, summary = "...", example = "");`.
+#[macro_export]
+macro_rules! register_transport {
+    ($plugin:ty, summary = $summary:expr, example = $example:expr $(,)?) => {
+        $crate::__register!(transport, $plugin, $summary, $example);
+    };
+}
+
+/// Registers a policy: `register_policy!(Global, summary = "...", example = "");`.
+#[macro_export]
+macro_rules! register_policy {
+    ($plugin:ty, summary = $summary:expr, example = $example:expr $(,)?) => {
+        $crate::__register!(policy, $plugin, $summary, $example);
+    };
+}
+
+/// Registers a lifecycle: `register_lifecycle!(Evolution, summary = "...", example = "");`.
+#[macro_export]
+macro_rules! register_lifecycle {
+    ($plugin:ty, summary = $summary:expr, example = $example:expr $(,)?) => {
+        $crate::__register!(lifecycle, $plugin, $summary, $example);
+    };
+}
+
+/// The common part of the `register_*!` macros.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __register {
+    ($constructor:ident, $plugin:ty, $summary:expr, $example:expr) => {
+        $crate::inventory::submit! {
+            $crate::registry::Registration::$constructor::<$plugin>(
+                $summary,
+                $example,
+                $crate::registry::Origin {
+                    package: ::core::env!("CARGO_PKG_NAME"),
+                    file: ::core::file!(),
+                    line: ::core::line!(),
+                },
+            )
+        }
+    };
+}

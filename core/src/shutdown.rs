@@ -1,0 +1,35 @@
+//! The stop signal that every component gets.
+
+use tokio_util::sync::CancellationToken;
+
+/// Tells a component to stop. Cheap to clone; once given it stays given.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown(CancellationToken);
+
+impl Shutdown {
+    /// A signal that nobody has given yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives the signal.
+    pub fn start(&self) {
+        self.0.cancel();
+    }
+
+    /// Whether the signal was given.
+    pub fn is_started(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    /// Waits for the signal. Cancel safe.
+    pub async fn started(&self) {
+        self.0.cancelled().await;
+    }
+
+    /// A signal that is given when this one is, or on its own.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self(self.0.child_token())
+    }
+}
