@@ -143,8 +143,12 @@ impl<S: Socket> Guarded<S> {
         cx: &mut Context<'_>,
         outcome: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        match &outcome {
+            Poll::Ready(Err(error)) => self.lost(error),
+            Poll::Ready(Ok(_)) => self.stall = None,
+            Poll::Pending => {}
+        }
         if outcome.is_ready() {
-            self.stall = None;
             return outcome;
         }
         // Registered before the check, so that a close in between is seen by one of the two.
@@ -155,11 +159,25 @@ impl<S: Socket> Guarded<S> {
             .stall
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         ready!(stall.as_mut().poll(cx));
-        if self.connection.close_first("write_stalled") {
-            self.metrics.close(&COMPONENT, "write_stalled");
-        }
+        self.give_up("write_stalled");
         self.connection.check()?;
         Poll::Pending
+    }
+
+    /// Notes that the system may have given up on the peer before our own timer did.
+    fn lost(&self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::TimedOut {
+            self.give_up(match self.stall {
+                Some(_) => "write_stalled",
+                None => "peer_unreachable",
+            });
+        }
+    }
+
+    fn give_up(&self, reason: &'static str) {
+        if self.connection.close_first(reason) {
+            self.metrics.close(&COMPONENT, reason);
+        }
     }
 
     fn count(&self, outcome: &Poll<io::Result<usize>>) {
@@ -186,6 +204,9 @@ impl<S: Socket> AsyncRead for Guarded<S> {
         if outcome.is_pending() {
             this.connection.0.reader.register(cx.waker());
             this.connection.check()?;
+        }
+        if let Poll::Ready(Err(error)) = &outcome {
+            this.lost(error);
         }
         let bytes = u64::try_from(buffer.filled().len() - before).unwrap_or(u64::MAX);
         this.connection.0.read.fetch_add(bytes, Ordering::Relaxed);
