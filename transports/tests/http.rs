@@ -329,10 +329,10 @@ async fn the_kill_switch_ends_both_directions_of_a_stalled_reader() {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let stalled = Arc::new(Notify::new());
     let reading = tokio::spawn(async move { reader.read_u8().await.map(drop) });
-    let writing = tokio::spawn({
+    let writing: JoinHandle<std::io::Result<()>> = tokio::spawn({
         let stalled = Arc::clone(&stalled);
         async move {
-            let chunk = [0; 64 * 1024];
+            let chunk = [0; 16 * 1024];
             loop {
                 let mut writing = std::pin::pin!(writer.write(&chunk));
                 let outcome = std::future::poll_fn(|cx| {
@@ -342,9 +342,7 @@ async fn the_kill_switch_ends_both_directions_of_a_stalled_reader() {
                     }
                     outcome
                 });
-                if let Err(error) = outcome.await {
-                    return Err::<(), _>(error);
-                }
+                outcome.await?;
             }
         }
     });
