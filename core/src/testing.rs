@@ -1,1 +1,5 @@
 //! Harnesses for plugin authors.
+
+mod outlet;
+
+pub use self::outlet::outlet;

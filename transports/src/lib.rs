@@ -1,1 +1,3 @@
-//! evows.
+//! How evows serves live clients.
+
+pub mod socketio;

@@ -1,0 +1,4 @@
+//! Where events enter.
+
+pub mod stdin;
+pub mod webhook;
