@@ -20,7 +20,7 @@ use std::collections::HashMap;
 
 use evows_core::config::Problem;
 use evows_core::plugin::{BuildContext, BuildError, Emitter, Filter, FilterPlugin};
-use evows_core::{Event, register_filter};
+use evows_core::{Event, names, register_filter};
 use globset::{GlobBuilder, GlobSet};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -217,7 +217,11 @@ fn compile(patterns: &[String], spelling: Spelling) -> Result<GlobSet, Problem> 
 impl Spelling {
     fn of(self, name: &str) -> String {
         match self {
-            Self::Event => name.replace(['.', '-'], "_").to_ascii_uppercase(),
+            // The one alias: `same_event` knows it too.
+            Self::Event if names::same_event(name, names::GROUPS_UPDATE) => {
+                names::GROUPS_UPDATE.to_owned()
+            }
+            Self::Event => names::config_name(name),
             Self::Exact => name.to_owned(),
         }
     }
@@ -272,6 +276,15 @@ mod tests {
                 Some("event_not_allowed")
             );
         }
+        let mut filter = Events::new(&Config {
+            deny: list(&["GROUP_UPDATE"]),
+            ..Config::default()
+        })
+        .unwrap();
+        assert_eq!(
+            objection(&mut filter, "groups.update", "a"),
+            Some("event_denied")
+        );
     }
 
     #[test]

@@ -57,7 +57,7 @@ fn parse_lines(
             let rest = body.get(start..).unwrap_or_default();
             let blank = rest.iter().take_while(|byte| byte.is_ascii_whitespace());
             let before = body.get(..start + blank.count()).unwrap_or_default();
-            let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+            let line = before.split(|byte| *byte == b'\n').count();
             Bad::At {
                 place: format!("line {line}"),
                 reason: reason(error),

@@ -6,7 +6,7 @@ use axum::http::header::{ALLOW, RETRY_AFTER};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use evows_core::config::Size;
-use serde_json::json;
+use evows_core::http::error_response;
 
 /// Why a request is not answered 200.
 #[derive(Debug, thiserror::Error)]
@@ -77,12 +77,7 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = self.status();
-        let body = json!({
-            "status": status.as_u16(),
-            "error": status.canonical_reason(),
-            "response": { "message": [self.to_string()] },
-        });
-        let mut response = (status, axum::Json(body)).into_response();
+        let mut response = error_response(status, vec![self.to_string()]);
         let headers = response.headers_mut();
         match status {
             StatusCode::METHOD_NOT_ALLOWED => {
