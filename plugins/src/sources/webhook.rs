@@ -449,3 +449,6 @@ impl Door {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
