@@ -8,6 +8,7 @@ mod event;
 pub mod http;
 pub mod hub;
 pub mod metrics;
+pub mod names;
 mod outcome;
 pub mod plugin;
 pub mod registry;
