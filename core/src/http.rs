@@ -1,5 +1,7 @@
 //! What plugins see of the HTTP server, which `evows-transports` implements.
 
+mod error;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -9,6 +11,8 @@ use axum::Router;
 use crate::config::ServerConfig;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
+
+pub use self::error::error_response;
 
 /// The port-owning part of evows. Core is given one by the binary and knows no more about it than this.
 #[async_trait]
@@ -38,6 +42,11 @@ pub enum BindError {
     /// Another process has it.
     #[error("port {} is in use on {}: stop what listens there, or set `server.listen` (or SERVER_PORT) to another port", .0.port(), .0.ip())]
     InUse(SocketAddr),
+    /// The system keeps the port for privileged processes.
+    #[error(
+        "not allowed to listen on {0}: set `server.listen` (or SERVER_PORT) to a port above 1023, or give the process the right to low ports"
+    )]
+    Denied(SocketAddr),
     /// Anything else about the address.
     #[error("cannot listen on {address}: {source}")]
     Listen {
