@@ -6,5 +6,6 @@
 use evows_transports as _;
 
 pub mod filters;
+pub mod policies;
 pub mod sinks;
 pub mod sources;

@@ -1,0 +1,3 @@
+//! Which channels an event goes to.
+
+pub mod env;
