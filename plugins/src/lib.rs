@@ -1,11 +1,12 @@
-//! The plugins that ship with evows: one file each, registered by being linked.
+//! The plugins that ship with evows: sources, filters, sinks, policies and the lifecycle.
 //!
-//! A binary that wants them says `use evows_plugins as _;`.
-
-// The transports register too, whoever uses this crate.
-use evows_transports as _;
+//! Each registers itself; a binary that wants them must use this crate: `use evows_plugins as _;`.
 
 pub mod filters;
+pub mod lifecycle;
 pub mod policies;
 pub mod sinks;
 pub mod sources;
+
+// Transports register themselves too, and are linked only where their crate is used.
+use evows_transports as _;

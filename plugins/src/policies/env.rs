@@ -1,74 +1,120 @@
-//! Routes as Evolution does under the same environment variables.
+//! `policy = "env"`: what the environment variables that Evolution reads ask for.
 //!
-//! `WEBSOCKET_ENABLED=true` serves clients at all. With `WEBSOCKET_GLOBAL_EVENTS=true` every event goes to `/`; with or
-//! without it, an event goes to `/<instance>` when the instance is set and its list has the event.
+//! | variable | value | meaning |
+//! |---|---|---|
+//! | `WEBSOCKET_ENABLED` | unset, or `true` | live clients are served |
+//! | | anything else | live clients are not served at all |
+//! | `WEBSOCKET_GLOBAL_EVENTS` | `true` | [`both`](super::both) |
+//! | | unset, or anything else | [`traditional`](super::traditional) |
+//!
+//! Only exactly `true` is true, as in the original. Unlike there, an unset `WEBSOCKET_ENABLED` serves:
+//! whoever writes a transport into the file wants it.
 
-use evows_core::hub::ChannelName;
-use evows_core::plugin::{BuildContext, BuildError, Instances, Policy, PolicyPlugin};
-use evows_core::{Event, names, register_policy};
+use evows_core::plugin::{BuildContext, BuildError, Environment, Instances, Policy, PolicyPlugin};
+use evows_core::{Event, hub::ChannelName, register_policy};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Routes as Evolution does under the same environment variables.
+use super::both::Both;
+use super::traditional::Traditional;
+
+/// It has no keys: everything comes from the environment.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {}
 
-/// The policy.
-#[derive(Debug)]
+/// Sends an event where the policy that the environment asks for sends it.
 pub struct Env {
     enabled: bool,
-    global: bool,
+    chosen: Box<dyn Policy>,
 }
 
 register_policy!(
     Env,
-    summary = "Routes as Evolution does under the same WEBSOCKET_* variables",
+    summary = "Does what `WEBSOCKET_ENABLED` and `WEBSOCKET_GLOBAL_EVENTS` ask for.",
     example = "",
 );
 
 // === impl Env ===
+
+impl Env {
+    fn of(environment: &Environment) -> Self {
+        let global = environment
+            .flag("WEBSOCKET_GLOBAL_EVENTS")
+            .unwrap_or_default();
+        let chosen: Box<dyn Policy> = if global {
+            Box::new(Both::default())
+        } else {
+            Box::new(Traditional::default())
+        };
+        Self {
+            enabled: environment.flag("WEBSOCKET_ENABLED").unwrap_or(true),
+            chosen,
+        }
+    }
+}
+
+impl Policy for Env {
+    fn route(&self, event: &Event, instances: &dyn Instances, channels: &mut Vec<ChannelName>) {
+        self.chosen.route(event, instances, channels);
+    }
+
+    fn opens(&self, channel: &ChannelName, instances: &dyn Instances) -> bool {
+        self.chosen.opens(channel, instances)
+    }
+
+    fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+}
 
 impl PolicyPlugin for Env {
     const NAME: &'static str = "env";
     type Config = Config;
 
     fn build(_config: Config, cx: &BuildContext) -> Result<Self, BuildError> {
-        let flag = |name: &str| cx.environment().flag(name).unwrap_or(false);
-        Ok(Self {
-            enabled: flag("WEBSOCKET_ENABLED"),
-            global: flag("WEBSOCKET_GLOBAL_EVENTS"),
-        })
+        Ok(Self::of(cx.environment()))
     }
 }
 
-impl Policy for Env {
-    fn route(&self, event: &Event, instances: &dyn Instances, channels: &mut Vec<ChannelName>) {
-        if self.global {
-            channels.push(ChannelName::root());
-        }
-        if let Some(instance) = instances.get(event.instance())
-            && let Some(set) = &instance.websocket
-            && set.enabled
-            && set
-                .events
-                .iter()
-                .any(|listed| names::same_event(listed, event.name()))
-        {
-            channels.push(instance.channel.clone());
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policies::testing::{Fake, routed};
+
+    fn of(variables: &[(&str, &str)]) -> Env {
+        let owned = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Env::of(&owned.collect())
+    }
+
+    #[test]
+    fn only_exactly_true_is_true() {
+        assert!(of(&[]).is_enabled());
+        for (value, enabled) in [
+            ("true", true),
+            ("TRUE", false),
+            ("1", false),
+            (" true", false),
+            ("", false),
+        ] {
+            let policy = of(&[("WEBSOCKET_ENABLED", value)]);
+            assert_eq!(policy.is_enabled(), enabled, "{value:?}");
         }
     }
 
-    fn opens(&self, channel: &ChannelName, instances: &dyn Instances) -> bool {
-        match channel.instance() {
-            None => true,
-            Some(name) => instances
-                .get(name)
-                .is_some_and(|instance| instance.activated),
+    #[test]
+    fn global_events_add_the_root() {
+        let fake = Fake::default().subscribed("ana", true, &["CALL"]);
+        for (variables, channels) in [
+            (&[][..], &["/ana"][..]),
+            (&[("WEBSOCKET_GLOBAL_EVENTS", "true")], &["/", "/ana"]),
+            (&[("WEBSOCKET_GLOBAL_EVENTS", "True")], &["/ana"]),
+        ] {
+            let found = routed(&of(variables), &fake, "call", "ana");
+            assert_eq!(found, channels, "{variables:?}");
         }
-    }
-
-    fn is_enabled(&self) -> bool {
-        self.enabled
+        assert!(of(&[]).opens(&ChannelName::root(), &fake));
     }
 }
