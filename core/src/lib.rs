@@ -20,4 +20,4 @@ pub use inventory;
 
 pub use self::event::{EnvelopeError, Event, EventId};
 pub use self::outcome::{Outcome, Receipt, Tracker, track};
-pub use self::shutdown::Shutdown;
+pub use self::shutdown::{Line, Report, Shutdown};

@@ -150,7 +150,10 @@ impl Node {
                 let old = std::mem::replace(&mut self.filter, filter);
                 // Dropping a filter that panicked may panic again.
                 if catch_unwind(AssertUnwindSafe(move || drop(old))).is_err() {
-                    tracing::error!(filter = &*id, "the filter panicked again while it was dropped");
+                    tracing::error!(
+                        filter = &*id,
+                        "the filter panicked again while it was dropped"
+                    );
                 }
                 self.health = Health::Sound;
                 self.backoff.reset();
@@ -160,7 +163,12 @@ impl Node {
                 self.health = Health::Gone(Instant::now() + wait);
                 let error = failed.map_or_else(
                     |_| "its build panicked".to_owned(),
-                    |built| built.err().map(|error| error.to_string()).unwrap_or_default(),
+                    |built| {
+                        built
+                            .err()
+                            .map(|error| error.to_string())
+                            .unwrap_or_default()
+                    },
                 );
                 tracing::error!(filter = &*id, %error, ?wait, "the filter cannot be built again");
             }

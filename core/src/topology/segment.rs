@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -26,6 +26,12 @@ pub(crate) struct Segment {
     chain: Mutex<Chain>,
     /// The source that feeds it; `None` when a queue does.
     source: Option<Arc<Ledger>>,
+}
+
+/// The turn of one caller.
+pub(crate) struct Turn<'a> {
+    chain: MutexGuard<'a, Chain>,
+    source: Option<&'a Ledger>,
 }
 
 /// What a segment does, one caller at a time.
@@ -61,16 +67,11 @@ impl Segment {
         self.source.as_ref()
     }
 
-    /// Runs events through the filters and pushes on what leaves them, waiting while a queue is full.
-    ///
-    /// Cancel safe from the moment it has its turn: what it has taken in leaves with the next call.
-    pub(crate) async fn push(&self, batch: impl IntoIterator<Item = Event>) {
-        let mut chain = self.chain.lock().await;
-        chain.input.extend(batch);
-        if chain.finished {
-            chain.refuse(self.source.as_deref());
-        } else {
-            chain.run(self.source.as_deref()).await;
+    /// Waits for the turn to push. Cancel safe.
+    pub(crate) async fn turn(&self) -> Turn<'_> {
+        Turn {
+            chain: self.chain.lock().await,
+            source: self.source.as_deref(),
         }
     }
 
@@ -92,7 +93,7 @@ impl Segment {
         let tickers = self.start_ticking().await;
         let mut batch = Vec::with_capacity(CHUNK);
         while queue.receive(&mut batch, CHUNK).await {
-            self.push(batch.drain(..)).await;
+            self.turn().await.push(batch.drain(..)).await;
         }
         drop(tickers);
         self.finish().await;
@@ -130,6 +131,22 @@ impl fmt::Debug for Segment {
         f.debug_struct("Segment")
             .field("source", &self.source)
             .finish_non_exhaustive()
+    }
+}
+
+// === impl Turn ===
+
+impl Turn<'_> {
+    /// Runs events through the filters and pushes on what leaves them, waiting while a queue is full.
+    ///
+    /// Cancel safe: the events are taken in before the first wait, and leave with the next call.
+    pub(crate) async fn push(mut self, batch: impl IntoIterator<Item = Event>) {
+        self.chain.input.extend(batch);
+        if self.chain.finished {
+            self.chain.refuse(self.source);
+        } else {
+            self.chain.run(self.source).await;
+        }
     }
 }
 
