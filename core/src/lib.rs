@@ -11,6 +11,7 @@ pub mod metrics;
 mod outcome;
 pub mod plugin;
 pub mod registry;
+pub mod runtime;
 mod shutdown;
 pub mod testing;
 pub mod topology;

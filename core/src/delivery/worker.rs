@@ -63,7 +63,7 @@ impl Worker {
         match AssertUnwindSafe(self.sink.stop()).catch_unwind().await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(sink = self.id(), %error, "the sink did not stop cleanly")
+                tracing::warn!(sink = self.id(), %error, "the sink did not stop cleanly");
             }
             Err(_) => tracing::error!(sink = self.id(), "the sink panicked while it stopped"),
         }
