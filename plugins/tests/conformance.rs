@@ -46,7 +46,7 @@ fn names_are_snake_case_and_summaries_one_line() {
         let summary = plugin.summary;
         assert!((10..=80).contains(&summary.len()), "{plugin:?}: {summary}");
         assert!(
-            !summary.contains('\n') && !summary.ends_with('.'),
+            !summary.contains('\n') && summary.ends_with('.'),
             "{plugin:?}: {summary}"
         );
     });

@@ -27,7 +27,7 @@ struct Shout {
 
 register_filter!(
     Shout,
-    summary = "Writes the text of messages in capitals",
+    summary = "Writes the text of messages in capitals.",
     example = "exclamation_marks = 3\n",
 );
 

@@ -76,7 +76,7 @@ enum Verdict {
 
 register_filter!(
     Events,
-    summary = "Passes or discards events by their name and their instance",
+    summary = "Passes or discards events by their name and their instance.",
     example = "allow = [\"messages.*\", \"SEND_MESSAGE\"]\ndeny_instances = [\"test-*\"]\n",
 );
 

@@ -142,7 +142,7 @@ struct Delivery {
 
 register_source!(
     Webhook,
-    summary = "Takes events that are posted to a path, such as Evolution's webhooks",
+    summary = "Takes events that are posted to a path, such as Evolution's webhooks.",
     example = "path = \"/webhook\"\nsecret = \"a-long-random-text\"\n",
 );
 
