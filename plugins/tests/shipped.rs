@@ -18,7 +18,8 @@ fn shipped(uncomment: bool) -> Table {
         Some(key) if uncomment && is_key(key) => key,
         _ => line,
     });
-    lines.collect::<Vec<_>>().join("\n").parse().unwrap()
+    let text = lines.collect::<Vec<_>>().join("\n");
+    text.parse().expect("the shipped file is TOML")
 }
 
 fn keys(schema: &Value) -> BTreeSet<&str> {
@@ -31,10 +32,15 @@ fn keys(schema: &Value) -> BTreeSet<&str> {
 }
 
 fn components(file: &Table, section: &str) -> Vec<(String, Table)> {
-    let section = file[section].as_table().unwrap();
+    let section = file[section].as_table().expect("a section is a table");
     section
         .iter()
-        .map(|(id, keys)| (id.clone(), keys.as_table().unwrap().clone()))
+        .map(|(id, keys)| {
+            (
+                id.clone(),
+                keys.as_table().expect("a component is a table").clone(),
+            )
+        })
         .collect()
 }
 
