@@ -74,7 +74,10 @@ pub struct Mount {
 
 /// Every mounted route. The longest matching prefix wins.
 #[derive(Debug, Clone, Default)]
-pub struct Routes(Arc<Vec<Mount>>);
+pub struct Routes {
+    mounts: Arc<Vec<Mount>>,
+    stopping: Shutdown,
+}
 
 /// Two components want the same path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -136,12 +139,33 @@ impl Routes {
                 });
             }
         }
-        Ok(Self(Arc::new(mounts)))
+        Ok(Self {
+            mounts: Arc::new(mounts),
+            stopping: Shutdown::new(),
+        })
+    }
+
+    /// Ties the routes to the signal that the process is about to stop.
+    #[must_use]
+    pub fn stopping_on(mut self, stopping: Shutdown) -> Self {
+        self.stopping = stopping;
+        self
+    }
+
+    /// Whether the process is about to stop: requests are still served, but `/healthz` sends new
+    /// clients elsewhere.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_started()
+    }
+
+    /// Whether nothing is mounted.
+    pub fn is_empty(&self) -> bool {
+        self.mounts.is_empty()
     }
 
     /// Who serves this path.
     pub fn find(&self, path: &str) -> Option<&Router> {
-        let mount = self.0.iter().find(|mount| mount.serves(path));
+        let mount = self.mounts.iter().find(|mount| mount.serves(path));
         mount.map(|mount| &mount.router)
     }
 }

@@ -12,6 +12,7 @@ pub mod names;
 mod outcome;
 pub mod plugin;
 pub mod registry;
+pub mod runtime;
 mod shutdown;
 pub mod testing;
 pub mod topology;
@@ -21,4 +22,4 @@ pub use inventory;
 
 pub use self::event::{EnvelopeError, Event, EventId};
 pub use self::outcome::{Outcome, Receipt, Tracker, track};
-pub use self::shutdown::Shutdown;
+pub use self::shutdown::{Line, Report, Shutdown};

@@ -76,7 +76,7 @@ enum Verdict {
 
 register_filter!(
     Events,
-    summary = "Passes or discards events by their name and their instance",
+    summary = "Passes or discards events by their name and their instance.",
     example = "allow = [\"messages.*\", \"SEND_MESSAGE\"]\ndeny_instances = [\"test-*\"]\n",
 );
 
@@ -231,6 +231,8 @@ impl Spelling {
 mod tests {
     use std::time::SystemTime;
 
+    use evows_core::testing::FilterHarness;
+
     use super::*;
 
     fn list(patterns: &[&str]) -> Vec<String> {
@@ -248,6 +250,21 @@ mod tests {
         let first = filter.objection(&event);
         assert_eq!(filter.objection(&event), first);
         first
+    }
+
+    #[test]
+    fn emits_or_discards() {
+        let mut bench = FilterHarness::<Events>::from_toml("deny = [\"CALL\"]");
+        bench
+            .send_json(r#"{"event":"call","instance":"a"}"#)
+            .send_json(r#"{"event":"chats.set","instance":"a"}"#);
+        let (emitted, discarded) = (bench.emitted(), bench.discarded());
+        assert_eq!(emitted.len(), 1);
+        assert_eq!(emitted[0].name(), "chats.set");
+        assert_eq!(discarded.len(), 1);
+        assert_eq!(discarded[0].1, "event_denied");
+        drop((emitted, discarded));
+        bench.finish();
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub struct Blackhole {
 
 register_sink!(
     Blackhole,
-    summary = "Swallows every event, at once or after a delay",
+    summary = "Swallows every event, at once or after a delay.",
     example = "delay = \"10ms\"\n",
 );
 

@@ -47,7 +47,7 @@ pub struct SocketIoSink {
 
 register_sink!(
     SocketIoSink,
-    summary = "Serves events to live Socket.IO clients, as Evolution's websocket does",
+    summary = "Serves events to live Socket.IO clients, as Evolution's websocket does.",
     example = "policy = \"env\"\n",
 );
 

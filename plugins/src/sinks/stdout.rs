@@ -35,7 +35,7 @@ pub struct Stdout {
 
 register_sink!(
     Stdout,
-    summary = "Writes envelopes to standard output, one per line",
+    summary = "Writes envelopes to standard output, one per line.",
     example = "",
 );
 

@@ -67,7 +67,7 @@ pub struct Generator {
 
 register_source!(
     Generator,
-    summary = "Makes up realistic events, for demonstrations and measurements",
+    summary = "Makes up realistic events, for demonstrations and measurements.",
     example = "rate = 50\ncount = 1000\n",
 );
 
@@ -208,11 +208,11 @@ mod tests {
     async fn generate(config: Config) -> Vec<Event> {
         let context = testing::context("demo");
         let source = Generator::build(config, &context).unwrap();
-        let (outlet, mut batches) = testing::outlet();
+        let (outlet, mut inlet) = testing::outlet();
         let run = tokio::spawn(Box::new(source).run(outlet, Shutdown::new()));
         let mut events = Vec::new();
-        while let Some(batch) = batches.recv().await {
-            events.extend(batch);
+        while let Some(event) = inlet.receive().await {
+            events.push(event);
         }
         run.await.unwrap().unwrap();
         events

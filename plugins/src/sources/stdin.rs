@@ -55,7 +55,7 @@ struct Lines {
 
 register_source!(
     Stdin,
-    summary = "Reads events from standard input, one envelope per line",
+    summary = "Reads events from standard input, one envelope per line.",
     example = "max_line = \"8MiB\"\n",
 );
 
@@ -201,13 +201,11 @@ mod tests {
             input: Box::new(BufReader::with_capacity(7, input.as_bytes())),
             lines: Lines::new("in", metrics.clone(), Size(max_line)),
         });
-        let (outlet, mut batches) = testing::outlet();
+        let (outlet, mut inlet) = testing::outlet();
         let run = tokio::spawn(source.run(outlet, Shutdown::new()));
         let mut envelopes = Vec::new();
-        while let Some(batch) = batches.recv().await {
-            for event in batch {
-                envelopes.push(String::from_utf8_lossy(event.envelope()).into_owned());
-            }
+        while let Some(event) = inlet.receive().await {
+            envelopes.push(String::from_utf8_lossy(event.envelope()).into_owned());
         }
         run.await.unwrap().unwrap();
         (envelopes, metrics.encode())
@@ -243,7 +241,7 @@ mod tests {
             input: Box::new(BufReader::new(input)),
             lines: Lines::new("in", Metrics::new(), Size(100)),
         });
-        let (outlet, _batches) = testing::outlet();
+        let (outlet, _inlet) = testing::outlet();
         let shutdown = Shutdown::new();
         let run = tokio::spawn(source.run(outlet, shutdown.clone()));
         shutdown.start();

@@ -105,9 +105,9 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct InFlight {
-    /// Requests.
+    /// Requests that wait for delivery.
     pub requests: usize,
-    /// Bytes of their bodies; at least `max_body`.
+    /// Bytes of their bodies, at least `max_body`.
     pub bytes: Size,
 }
 
@@ -142,7 +142,7 @@ struct Delivery {
 
 register_source!(
     Webhook,
-    summary = "Takes events that are posted to a path, such as Evolution's webhooks",
+    summary = "Takes events that are posted to a path, such as Evolution's webhooks.",
     example = "path = \"/webhook\"\nsecret = \"a-long-random-text\"\n",
 );
 

@@ -14,7 +14,7 @@ const EVENT: &str = r#"{"event":"call","instance":"loja1","data":{}}"#;
 /// A running source, its route, and the far end of its pipeline.
 struct Rig {
     router: Router,
-    batches: mpsc::Receiver<Vec<Event>>,
+    inlet: testing::Inlet,
     shutdown: Shutdown,
     run: JoinHandle<Result<(), SourceError>>,
 }
@@ -30,11 +30,11 @@ fn rig(config: Config) -> Rig {
     let context = testing::context("in");
     let source = Webhook::build(config, &context).unwrap();
     let mount = context.take_mounted().routes.remove(0);
-    let (outlet, batches) = testing::outlet();
+    let (outlet, inlet) = testing::outlet();
     let shutdown = Shutdown::new();
     Rig {
         router: mount.router,
-        batches,
+        inlet,
         run: tokio::spawn(Box::new(source).run(outlet, shutdown.clone())),
         shutdown,
     }
@@ -68,16 +68,15 @@ impl Rig {
     /// Posts, ends all events with `outcome`, and gives their envelopes.
     async fn exchange(&mut self, path: &str, body: &str, outcome: Outcome) -> (Answer, Vec<Bytes>) {
         let mut answer = self.post(path, body.to_owned());
-        tokio::select! {
-            answer = &mut answer => (answer.unwrap(), Vec::new()),
-            batch = self.batches.recv() => {
-                let settle = |event: Event| {
-                    let envelope = event.envelope().clone();
+        let mut envelopes = Vec::new();
+        loop {
+            tokio::select! {
+                answer = &mut answer => return (answer.unwrap(), envelopes),
+                event = self.inlet.receive() => {
+                    let event = event.unwrap();
+                    envelopes.push(event.envelope().clone());
                     event.settle(outcome);
-                    envelope
-                };
-                let envelopes = batch.unwrap().into_iter().map(settle).collect();
-                (answer.await.unwrap(), envelopes)
+                }
             }
         }
     }
@@ -192,9 +191,11 @@ async fn the_secret_comes_in_a_header_or_the_path() {
         let request = to("/webhook/call").header(header, value);
         let answer = tokio::spawn(send(rig.router.clone(), request, EVENT));
         if status == StatusCode::OK {
-            for event in rig.batches.recv().await.unwrap() {
-                event.settle(Outcome::Delivered);
-            }
+            rig.inlet
+                .receive()
+                .await
+                .unwrap()
+                .settle(Outcome::Delivered);
         }
         assert_eq!(answer.await.unwrap().status, status, "{header}: {value}");
     }
@@ -260,15 +261,15 @@ async fn several_requests_are_in_flight_and_no_more_than_allowed() {
         ..Config::default()
     });
     let first = rig.post("/webhook", EVENT);
-    let one = rig.batches.recv().await.unwrap();
+    let one = rig.inlet.receive().await.unwrap();
     let second = rig.post("/webhook", EVENT);
-    let two = rig.batches.recv().await.unwrap();
+    let two = rig.inlet.receive().await.unwrap();
 
     let third = rig.post("/webhook", EVENT).await.unwrap();
     assert_eq!(third.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(third.retry_after && third.body.contains("in flight"));
 
-    for event in two.into_iter().chain(one) {
+    for event in [two, one] {
         event.settle(Outcome::Delivered);
     }
     assert_eq!(first.await.unwrap().status, StatusCode::OK);
@@ -294,7 +295,7 @@ async fn bytes_in_flight_are_bounded() {
         ..Config::default()
     });
     let first = rig.post("/webhook", EVENT);
-    let held = rig.batches.recv().await.unwrap();
+    let held = rig.inlet.receive().await.unwrap();
     let second = rig.post("/webhook", EVENT).await.unwrap();
     assert_eq!(second.status, StatusCode::SERVICE_UNAVAILABLE);
     drop(held);
@@ -306,7 +307,7 @@ async fn what_takes_too_long_is_answered_503_or_408() {
     let mut rig = rig(Config::default());
     let started = Instant::now();
     let answer = rig.post("/webhook", EVENT);
-    let held = rig.batches.recv().await.unwrap();
+    let held = rig.inlet.receive().await.unwrap();
     let answer = answer.await.unwrap();
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(answer.retry_after);
@@ -331,10 +332,9 @@ async fn a_request_that_nobody_waits_for_is_not_delivered() {
     answers.remove(2).abort();
     let mut names = Vec::new();
     for _ in 0..3 {
-        for event in rig.batches.recv().await.unwrap() {
-            names.push(event.name().to_owned());
-            event.settle(Outcome::Delivered);
-        }
+        let event = rig.inlet.receive().await.unwrap();
+        names.push(event.name().to_owned());
+        event.settle(Outcome::Delivered);
     }
     assert_eq!(names, ["one", "two", "four"]);
 }
@@ -343,15 +343,13 @@ async fn a_request_that_nobody_waits_for_is_not_delivered() {
 async fn a_stopped_source_finishes_what_it_took_and_refuses_the_rest() {
     let mut rig = rig(Config::default());
     let taken = rig.post("/webhook", EVENT);
-    let batch = rig.batches.recv().await.unwrap();
+    let event = rig.inlet.receive().await.unwrap();
     rig.shutdown.start();
     rig.run.await.unwrap().unwrap();
     let refused = send(rig.router.clone(), to("/webhook"), EVENT).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(refused.retry_after);
-    for event in batch {
-        event.settle(Outcome::Delivered);
-    }
+    event.settle(Outcome::Delivered);
     assert_eq!(taken.await.unwrap().status, StatusCode::OK);
 }
 

@@ -1,0 +1,1 @@
+//! Behaviour of the graph as a whole.
