@@ -1,1 +1,5 @@
 //! Harnesses for plugin authors.
+
+mod shared;
+
+pub use self::shared::shared;
