@@ -16,7 +16,6 @@ const LIMIT: usize = 8 * 1024 * 1024;
 const DEPTH: usize = 5;
 
 /// Reads a body. Nothing at all is an empty object, and so is an array.
-#[expect(clippy::result_large_err, reason = "the error is the answer")]
 pub(super) async fn read(headers: &HeaderMap, body: axum::body::Body) -> Result<Body, Response> {
     let bytes = axum::body::to_bytes(body, LIMIT)
         .await
@@ -39,8 +38,8 @@ pub(super) async fn read(headers: &HeaderMap, body: axum::body::Body) -> Result<
 
 /// Why a body was not read to its end.
 fn unreadable(error: &axum::Error) -> Response {
-    let too_large =
-        std::error::Error::source(error).is_some_and(|source| source.is::<LengthLimitError>());
+    let source = std::error::Error::source(error);
+    let too_large = source.is_some_and(<dyn std::error::Error>::is::<LengthLimitError>);
     if too_large {
         let message = format!("the body is longer than {LIMIT} bytes");
         error_response(StatusCode::PAYLOAD_TOO_LARGE, message)

@@ -250,7 +250,8 @@ mod tests {
                 .all(|b| b.is_ascii_digit() || b.is_ascii_lowercase())
         );
         assert_ne!(cuid(), id);
-        assert_eq!(token(), token().to_uppercase());
+        let token = token();
+        assert_eq!(token, token.to_uppercase());
         assert_eq!(
             Timestamp(1_761_057_639_123).to_string(),
             "2025-10-21T14:40:39.123Z"
