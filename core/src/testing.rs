@@ -7,7 +7,9 @@
 mod context;
 mod filter;
 mod outlet;
+mod shared;
 
 pub use self::context::{NoInstances, context, context_with, event};
 pub use self::filter::FilterHarness;
 pub use self::outlet::{Inlet, outlet};
+pub use self::shared::shared;

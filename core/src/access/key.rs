@@ -83,7 +83,7 @@ pub fn global_key(configured: Option<&str>, data_dir: &Path) -> Result<GlobalKey
 fn generate() -> Result<String, getrandom::Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02X}")).collect())
+    Ok(format!("{:032X}", u128::from_ne_bytes(bytes)))
 }
 
 /// Writes the key so that the file is there whole or not at all, and is readable by its owner alone.
