@@ -142,6 +142,19 @@ async fn a_sink_that_is_stopped_with_a_full_queue_is_drained() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sink_that_never_starts_holds_nobody_up_without_work() {
+    for (batches, cut) in [(vec![], false), (vec![vec![1]], true)] {
+        let mut plan = Plan::default();
+        plan.sources.push(source("in", batches).0);
+        let (part, _) = sink("out", Fate::NeverStarts, vec![input("in")]);
+        plan.sinks.push(part);
+        let running = plan.start(&Metrics::new()).unwrap();
+        let report = drain(running, SOON).await;
+        assert_eq!((report.cut, report.abandoned()), (cut, u64::from(cut)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_panic_in_a_sink_fails_its_batch_and_no_more() {
     let mut plan = Plan::default();
     let (part, receipts) = source("in", vec![vec![0, 1], vec![2, 3, 4], vec![5]]);

@@ -41,6 +41,7 @@ pub(super) enum Fate {
     Slow,
     PanicOnce,
     Dead,
+    NeverStarts,
 }
 
 pub(super) struct Numbers {
@@ -196,6 +197,13 @@ impl Filter for Does {
 
 #[async_trait]
 impl Sink for Meets {
+    async fn start(&mut self) -> Result<(), SinkError> {
+        match self.fate {
+            Fate::NeverStarts => Err(SinkError::disconnected("never")),
+            _ => Ok(()),
+        }
+    }
+
     async fn send(&mut self, batch: &[Event]) -> Result<(), SinkError> {
         let mut refused = Vec::new();
         match self.fate {
