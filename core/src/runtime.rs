@@ -3,6 +3,8 @@
 mod build;
 mod gate;
 mod slots;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

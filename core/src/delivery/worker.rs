@@ -56,7 +56,17 @@ impl Worker {
     }
 
     async fn work(&mut self, batch: &mut Vec<Event>) {
-        self.connect(Backoff::new(RESTART)).await;
+        // A sink that never starts has nothing to wait for once no event can come any more.
+        let Self {
+            sink,
+            rebuild,
+            queue,
+            ledger,
+        } = self;
+        tokio::select! {
+            () = connect(sink, rebuild, ledger, Backoff::new(RESTART)) => {}
+            () = queue.exhausted() => return,
+        }
         while self.queue.receive(batch, BATCH).await {
             self.deliver(batch).await;
         }
@@ -69,29 +79,8 @@ impl Worker {
         }
     }
 
-    /// Starts the sink, again and again until it starts; one that panics is built again.
-    async fn connect(&mut self, mut backoff: Backoff) {
-        loop {
-            let started = AssertUnwindSafe(self.sink.start()).catch_unwind().await;
-            match started {
-                Ok(Ok(())) => return,
-                Ok(Err(error)) => {
-                    let wait = backoff.next();
-                    tracing::warn!(sink = self.id(), %error, ?wait, "the sink does not start");
-                    tokio::time::sleep(wait).await;
-                }
-                Err(_) => {
-                    tracing::error!(sink = self.id(), "the sink panicked while it started");
-                    self.replace(&mut backoff).await;
-                }
-            }
-        }
-    }
-
-    async fn replace(&mut self, backoff: &mut Backoff) {
-        self.ledger.restarts.inc();
-        tokio::time::sleep(backoff.next()).await;
-        self.sink = rebuild(&mut self.rebuild, self.ledger.component(), backoff).await;
+    async fn connect(&mut self, backoff: Backoff) {
+        connect(&mut self.sink, &mut self.rebuild, &self.ledger, backoff).await;
     }
 
     /// Delivers a batch, leaving it empty.
@@ -112,7 +101,7 @@ impl Worker {
                     );
                     self.end(batch.drain(..), Outcome::Failed, "panic");
                     let mut backoff = Backoff::new(RESTART);
-                    self.replace(&mut backoff).await;
+                    self.sink = replace(&mut self.rebuild, &self.ledger, &mut backoff).await;
                     self.connect(backoff).await;
                     return;
                 }
@@ -179,4 +168,38 @@ impl Worker {
     fn id(&self) -> &str {
         self.ledger.component()
     }
+}
+
+/// Starts a sink, again and again until it starts; one that panics is built again.
+async fn connect(
+    sink: &mut Box<dyn Sink>,
+    rebuild: &mut Rebuild<Box<dyn Sink>>,
+    ledger: &Ledger,
+    mut backoff: Backoff,
+) {
+    let id = &**ledger.component();
+    loop {
+        match AssertUnwindSafe(sink.start()).catch_unwind().await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => {
+                let wait = backoff.next();
+                tracing::warn!(sink = id, %error, ?wait, "the sink does not start");
+                tokio::time::sleep(wait).await;
+            }
+            Err(_) => {
+                tracing::error!(sink = id, "the sink panicked while it started");
+                *sink = replace(rebuild, ledger, &mut backoff).await;
+            }
+        }
+    }
+}
+
+async fn replace(
+    again: &mut Rebuild<Box<dyn Sink>>,
+    ledger: &Ledger,
+    backoff: &mut Backoff,
+) -> Box<dyn Sink> {
+    ledger.restarts.inc();
+    tokio::time::sleep(backoff.next()).await;
+    rebuild(again, ledger.component(), backoff).await
 }

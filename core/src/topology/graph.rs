@@ -201,20 +201,21 @@ impl Edges {
     /// Whether the source waits for what goes into each filter: when a required sink lies behind it, or
     /// no sink at all.
     fn required(&self, plan: &Plan, order: &[usize]) -> Vec<bool> {
-        let mut required = vec![true; plan.filters.len()];
+        // `None` where no sink lies behind.
+        let mut behind: Vec<Option<bool>> = vec![None; plan.filters.len()];
         for &filter in order.iter().rev() {
             let ports = plan.filters[filter].ports.len();
-            let mut readers = (0..=ports)
+            behind[filter] = (0..=ports)
                 .filter_map(|port| self.readers.get(&Writer::Filter(filter, port)))
                 .flatten()
-                .map(|reader| match *reader {
-                    Reader::Filter(other) => required[other],
-                    Reader::Sink(sink) => plan.sinks[sink].required,
+                .filter_map(|reader| match *reader {
+                    Reader::Filter(other) => behind[other],
+                    Reader::Sink(sink) => Some(plan.sinks[sink].required),
                 })
-                .peekable();
-            required[filter] = readers.peek().is_none() || readers.any(|required| required);
+                .reduce(|some, other| some || other);
         }
-        required
+        let required = behind.into_iter();
+        required.map(|behind| behind.unwrap_or(true)).collect()
     }
 }
 

@@ -131,6 +131,22 @@ impl Receiver {
     }
 }
 
+impl Receiver {
+    /// Waits until the queue is empty for good; never returns while events wait in it. Cancel safe.
+    pub(crate) async fn exhausted(&self) {
+        loop {
+            {
+                let state = self.0.state.lock();
+                if state.events.is_empty() && state.senders == 0 {
+                    return;
+                }
+            }
+            // Takes a permit that a receiver might want; but a receiver looks before it waits.
+            self.0.filled.notified().await;
+        }
+    }
+}
+
 impl Drop for Receiver {
     /// Nobody will take what waits: it fails, and so does whatever is pushed from now on.
     fn drop(&mut self) {
@@ -246,5 +262,75 @@ impl WhenFull {
             Self::DropNewest => "drop_newest",
             Self::Reject => "reject",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::config::Size;
+
+    fn events(sizes: &[usize]) -> VecDeque<Event> {
+        let event = |size: &usize| {
+            let envelope = vec![b' '; *size].into();
+            Event::from_parts("a".into(), "i".into(), envelope, SystemTime::UNIX_EPOCH)
+        };
+        sizes.iter().map(event).collect()
+    }
+
+    fn limits(bytes: u64, when_full: WhenFull) -> BufferConfig {
+        BufferConfig {
+            events: 3,
+            bytes: Size(bytes),
+            when_full,
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_bound_it_and_a_large_event_passes_alone() {
+        let (sender, mut receiver) = queue(limits(100, WhenFull::Block), None);
+        let mut pending = events(&[60, 60, 500, 1]);
+        let mut sizes = Vec::new();
+        loop {
+            sender.try_push(&mut pending);
+            let mut out = Vec::new();
+            if receiver.receive(&mut out, 256).now_or_never().is_none() {
+                break;
+            }
+            sizes.push(out.iter().map(Event::size).collect::<Vec<_>>());
+        }
+        assert_eq!(sizes, [vec![60], vec![60], vec![500], vec![1]]);
+    }
+
+    #[tokio::test]
+    async fn a_waiting_sender_that_is_dropped_keeps_its_events() {
+        let (sender, mut receiver) = queue(limits(100, WhenFull::Block), None);
+        let mut pending = events(&[1; 5]);
+        assert!(sender.push(&mut pending).now_or_never().is_none());
+        assert_eq!(pending.len(), 2);
+        let mut out = Vec::new();
+        assert!(receiver.receive(&mut out, 2).await);
+        assert!(sender.push(&mut pending).now_or_never().is_some());
+        drop(sender);
+        while receiver.receive(&mut out, 2).await {}
+        assert_eq!(out.len(), 5);
+    }
+
+    #[tokio::test]
+    async fn every_waiting_sender_is_woken() {
+        let (sender, mut receiver) = queue(limits(100, WhenFull::Block), None);
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let sender = sender.clone();
+            tasks.spawn(async move { sender.push(&mut events(&[1; 50])).await });
+        }
+        drop(sender);
+        let mut out = Vec::new();
+        while receiver.receive(&mut out, 256).await {}
+        assert_eq!(out.len(), 200);
     }
 }
