@@ -2,6 +2,10 @@
 
 /// Every code of core with what it means, as the documentation shows them.
 pub const CODES: &[(&str, &str)] = &[
+    (
+        UNREADABLE_CONFIG,
+        "the configuration file is not there, or cannot be read as text",
+    ),
     (SYNTAX, "the file is not TOML at this place"),
     (DUPLICATE_KEY, "a key or table is there twice"),
     (
@@ -72,6 +76,7 @@ pub const CODES: &[(&str, &str)] = &[
     ),
 ];
 
+pub(crate) const UNREADABLE_CONFIG: &str = "unreadable-config";
 pub(crate) const SYNTAX: &str = "syntax";
 pub(crate) const DUPLICATE_KEY: &str = "duplicate-key";
 pub(crate) const UNKNOWN_SECTION: &str = "unknown-section";

@@ -1,5 +1,6 @@
 //! The keys of one table, before anybody knows their type.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -13,7 +14,7 @@ use crate::plugin::Environment;
 
 /// A plugin's keys, less the ones that core reads: a view on the file's text, read again each time, so
 /// that nothing here borrows and every error knows where it is.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     text: Arc<str>,
     table: Arc<[String]>,
@@ -22,7 +23,7 @@ pub struct Settings {
 }
 
 /// Where the text comes from.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 enum Origin {
     /// A file, whose syntax was checked before, with `${VAR}` to be looked up here.
     File(Environment),
@@ -127,6 +128,13 @@ impl Settings {
             }
         }
         problems
+    }
+}
+
+impl fmt::Debug for Settings {
+    /// Shows where the keys are and none of them: they may be secret, as the environment is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Settings({})", self.table.join("."))
     }
 }
 
