@@ -35,10 +35,7 @@ pub const CODES: &[(&str, &str)] = &[
         "an id has other characters than letters, digits, `_` and `-`",
     ),
     (DUPLICATE_ID, "two sections use the same id"),
-    (
-        MISSING_VARIABLE,
-        "`${VAR}` is not set and has no default",
-    ),
+    (MISSING_VARIABLE, "`${VAR}` is not set and has no default"),
     (UNREADABLE_FILE, "the file of `${file:...}` cannot be read"),
     (
         BAD_REFERENCE,
@@ -51,10 +48,7 @@ pub const CODES: &[(&str, &str)] = &[
     (NO_SOURCE, "there is no source"),
     (NO_SINK, "there is no sink"),
     (NO_INPUT, "a filter or a sink reads nothing"),
-    (
-        UNKNOWN_INPUT,
-        "an input names no source and no filter",
-    ),
+    (UNKNOWN_INPUT, "an input names no source and no filter"),
     (DUPLICATE_INPUT, "an input is listed twice"),
     (UNKNOWN_PORT, "an input names a port that is not there"),
     (

@@ -57,8 +57,16 @@ pub(super) fn check(
     let circular = graph.find_cycles();
     let certain = complete && !graph.uncertain.contains(&true);
     if complete {
-        graph.require(Kind::Source, codes::NO_SOURCE, "events have no way in: add a `[sources.<id>]`");
-        graph.require(Kind::Sink, codes::NO_SINK, "events have no way out: add a `[sinks.<id>]`");
+        graph.require(
+            Kind::Source,
+            codes::NO_SOURCE,
+            "events have no way in: add a `[sources.<id>]`",
+        );
+        graph.require(
+            Kind::Sink,
+            codes::NO_SINK,
+            "events have no way out: add a `[sinks.<id>]`",
+        );
     }
     if vertices.iter().any(|vertex| vertex.kind == Kind::Source) {
         graph.find_unreachable(&circular);
@@ -80,7 +88,11 @@ impl<'v> Graph<'v> {
                 continue;
             };
             for (position, (input, span)) in inputs.iter().enumerate() {
-                if inputs.iter().take(position).any(|(other, _)| other == input) {
+                if inputs
+                    .iter()
+                    .take(position)
+                    .any(|(other, _)| other == input)
+                {
                     let message = format!("`{}` reads `{input}` twice", vertex.id);
                     let problem = Problem::new(codes::DUPLICATE_INPUT, message)
                         .help("every event would arrive twice; leave one of them out");
@@ -111,10 +123,7 @@ impl<'v> Graph<'v> {
 
     /// The vertex that an input names; or the problem, and what was probably meant.
     #[expect(clippy::type_complexity, reason = "named once, used once")]
-    fn find(
-        &self,
-        input: &'v Input,
-    ) -> Result<usize, (Problem, Option<(usize, Option<&'v str>)>)> {
+    fn find(&self, input: &'v Input) -> Result<usize, (Problem, Option<(usize, Option<&'v str>)>)> {
         let Some(&index) = self.by_id.get(&*input.id) else {
             return Err(self.unknown(input));
         };
@@ -142,10 +151,9 @@ impl<'v> Graph<'v> {
         let near = suggest(port, ports.iter().map(String::as_str));
         let problem = match near {
             Some(near) => problem.help(format!("did you mean `{}.{near}`?", vertex.id)),
-            None if ports.is_empty() => problem.help(format!(
-                "it has one output only: write `{}`",
-                vertex.id
-            )),
+            None if ports.is_empty() => {
+                problem.help(format!("it has one output only: write `{}`", vertex.id))
+            }
             None => problem.help(format!("its ports are {}", ports.join(", "))),
         };
         Err((problem, Some((index, near))))
@@ -226,8 +234,10 @@ impl<'v> Graph<'v> {
 
     fn report_cycle(&mut self, circle: &[usize], span: Range<usize>) {
         // The way was walked against the flow.
-        let last = circle.last().into_iter();
-        let flow = last.chain(circle).map(|&vertex| &*self.vertices[vertex].id);
+        let flow = circle
+            .iter()
+            .chain(circle.first())
+            .map(|&vertex| &*self.vertices[vertex].id);
         let mut flow: Vec<&str> = flow.collect();
         flow.reverse();
         let message = format!("events would go in a circle: {}", flow.join(" -> "));
@@ -285,18 +295,20 @@ impl<'v> Graph<'v> {
             if read.is_empty() {
                 // A reader that is itself broken may have been meant to read this one.
                 if certain {
-                    let message = format!("nobody reads the {kind} `{id}`: its events would go nowhere");
-                    let help = format!(
-                        "add `{id}` to the `inputs` of a filter or sink, or take it away"
-                    );
+                    let message =
+                        format!("nobody reads the {kind} `{id}`: its events would go nowhere");
+                    let help =
+                        format!("add `{id}` to the `inputs` of a filter or sink, or take it away");
                     let problem = Problem::new(codes::UNREAD_OUTPUT, message).help(help);
                     self.problems.push(problem.at_span(vertex.span.clone()));
                 }
                 continue;
             }
-            let unread = vertex.ports.iter().flatten().filter(|port| {
-                !read.contains(&Some(port.as_str()))
-            });
+            let unread = vertex
+                .ports
+                .iter()
+                .flatten()
+                .filter(|port| !read.contains(&Some(port.as_str())));
             for port in unread {
                 let message = format!("nobody reads `{id}.{port}`: its events are discarded");
                 let problem = Problem::new(codes::UNREAD_PORT, message).warning();
@@ -411,10 +423,7 @@ mod tests {
             )]
         );
         let own = [source("in"), filter("a", &["in", "a"]), sink("x", &["a"])];
-        assert_eq!(
-            found(&own)[0].1,
-            "events would go in a circle: a -> a"
-        );
+        assert_eq!(found(&own)[0].1, "events would go in a circle: a -> a");
         let two = [
             source("in"),
             filter("a", &["b", "in"]),

@@ -48,11 +48,7 @@ pub(super) fn resolve(raw: &str, environment: &Environment) -> Result<Resolved, 
     Ok(resolved)
 }
 
-fn look_up(
-    reference: &str,
-    environment: &Environment,
-    into: &mut Resolved,
-) -> Result<(), Problem> {
+fn look_up(reference: &str, environment: &Environment, into: &mut Resolved) -> Result<(), Problem> {
     if let Some(path) = reference.strip_prefix("file:") {
         let content = std::fs::read_to_string(path).map_err(|error| {
             Problem::new(
@@ -86,11 +82,8 @@ fn look_up(
         }
         _ => {
             let message = format!("the environment variable `{name}` is not set");
-            return Err(
-                Problem::new(codes::MISSING_VARIABLE, message).help(format!(
-                    "set it, or give a default: `${{{name}:-default}}`"
-                )),
-            );
+            return Err(Problem::new(codes::MISSING_VARIABLE, message)
+                .help(format!("set it, or give a default: `${{{name}:-default}}`")));
         }
     }
     Ok(())
@@ -137,7 +130,10 @@ mod tests {
 
     #[test]
     fn replaces_references() {
-        assert_eq!(text("http://${HOST}:${PORT:-80}/"), "http://example.org:80/");
+        assert_eq!(
+            text("http://${HOST}:${PORT:-80}/"),
+            "http://example.org:80/"
+        );
         assert_eq!(text("${EMPTY}|${EMPTY:-x}|${NONE:-}"), "|x|");
         assert_eq!(text("${NONE:-a:?b}${HOST:?needed}"), "a:?bexample.org");
         assert_eq!(text("$$HOST $${HOST} $5 $"), "$HOST ${HOST} $5 $");

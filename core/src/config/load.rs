@@ -121,7 +121,11 @@ impl Loader<'_> {
             parts.extend(read);
             complete &= all;
         }
-        let vertices: Vec<&Vertex> = parts.iter().chain(&transports).map(|part| &part.vertex).collect();
+        let vertices: Vec<&Vertex> = parts
+            .iter()
+            .chain(&transports)
+            .map(|part| &part.vertex)
+            .collect();
         let mut problems = duplicate_ids(&vertices);
         let others: Vec<_> = transports
             .iter()
@@ -136,7 +140,10 @@ impl Loader<'_> {
             server: Arc::new(server?),
             hub: hub?.into(),
             lifecycle: lifecycle?,
-            transports: transports.into_iter().filter_map(|part| part.component).collect(),
+            transports: transports
+                .into_iter()
+                .filter_map(|part| part.component)
+                .collect(),
             pipeline: pipeline(graph, parts),
         })
     }
@@ -157,16 +164,25 @@ impl Loader<'_> {
                 }
                 continue;
             }
-            let what = if value.get_ref().is_table() { "section" } else { "key" };
+            let what = if value.get_ref().is_table() {
+                "section"
+            } else {
+                "key"
+            };
             let message = format!("there is no {what} `{name}` at the top level");
             let problem = Problem::new(codes::UNKNOWN_SECTION, message);
-            self.problems.push(offer(problem, name, &SECTIONS).at_span(key.span()));
+            self.problems
+                .push(offer(problem, name, &SECTIONS).at_span(key.span()));
         }
     }
 
     fn server(&mut self) -> Option<ServerConfig> {
         let mut server: ServerConfig = self.section("server")?;
-        if server.api_key.as_deref().is_some_and(|key| key.trim().is_empty()) {
+        if server
+            .api_key
+            .as_deref()
+            .is_some_and(|key| key.trim().is_empty())
+        {
             let problem = Problem::new(codes::INVALID_VALUE, "`api_key` is empty")
                 .help("leave the key out, and evows makes a random one and keeps it");
             self.add(vec![problem.at_key("api_key")], &["server"]);
@@ -179,7 +195,10 @@ impl Loader<'_> {
     /// A section that is read by core alone.
     fn section<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
         let settings = self.settings(&[name], &[]);
-        settings.read().map_err(|problems| self.add(problems, &[name])).ok()
+        settings
+            .read()
+            .map_err(|problems| self.add(problems, &[name]))
+            .ok()
     }
 
     fn lifecycle(&mut self) -> Option<Component> {
@@ -195,7 +214,10 @@ impl Loader<'_> {
     fn parts(&mut self, section: &Section) -> (Vec<Part>, bool) {
         let (root, mut complete) = (self.root, true);
         let mut parts = Vec::new();
-        let Some(table) = root.get_ref().get(section.name).and_then(|node| node.get_ref().as_table())
+        let Some(table) = root
+            .get_ref()
+            .get(section.name)
+            .and_then(|node| node.get_ref().as_table())
         else {
             return (parts, complete);
         };
@@ -205,7 +227,11 @@ impl Loader<'_> {
                 continue;
             }
             complete = false;
-            let message = format!("`{}` stands in `[{}]` without an id", key.get_ref(), section.name);
+            let message = format!(
+                "`{}` stands in `[{}]` without an id",
+                key.get_ref(),
+                section.name
+            );
             let help = format!("give the {} an id: `[{}.<id>]`", section.kind, section.name);
             let problem = Problem::new(codes::INVALID_ID, message).help(help);
             self.problems.push(problem.at_span(key.span()));
@@ -216,15 +242,19 @@ impl Loader<'_> {
     fn part(&mut self, section: &Section, key: &Spanned<DeString<'_>>, node: &Node<'_>) -> Part {
         let (id, span) = (&**key.get_ref(), key.span());
         let path = [section.name, id];
-        if id.is_empty() || !id.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
+        if id.is_empty()
+            || !id
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+        {
             let message = format!("`{id}` cannot be an id");
             let problem = Problem::new(codes::INVALID_ID, message)
                 .help("use letters, digits, `_` and `-` only");
             self.problems.push(problem.at_span(span.clone()));
         }
         let plugin = self.plugin(node, section, &path, false);
-        let component = plugin
-            .and_then(|plugin| self.component(Arc::from(id), plugin, section, &path));
+        let component =
+            plugin.and_then(|plugin| self.component(Arc::from(id), plugin, section, &path));
         let ports = match (&component, section.kind) {
             (Some(component), Kind::Filter) => Some(component.plugin.ports(&component.settings)),
             (None, Kind::Filter) => None,
@@ -238,7 +268,10 @@ impl Loader<'_> {
         let (mut buffer, mut required) = (BufferConfig::default(), true);
         if section.kind == Kind::Sink {
             buffer = self.core_key(node, "buffer").flatten().unwrap_or(buffer);
-            required = self.core_key(node, "required").flatten().unwrap_or(required);
+            required = self
+                .core_key(node, "required")
+                .flatten()
+                .unwrap_or(required);
             if buffer.events == 0 || buffer.bytes.0 == 0 {
                 let problem = Problem::new(codes::INVALID_VALUE, "a `buffer` must hold something")
                     .help("`events` and `bytes` are 1 or more");
@@ -314,7 +347,9 @@ impl Loader<'_> {
         for problem in &mut problems {
             section.explain(problem, plugin);
         }
-        let failed = problems.iter().any(|problem| problem.severity == Severity::Error);
+        let failed = problems
+            .iter()
+            .any(|problem| problem.severity == Severity::Error);
         self.add(problems, path);
         (!failed).then_some(Component {
             id,
@@ -334,9 +369,8 @@ impl Loader<'_> {
             let mut problem = Problem::new(codes::MISSING_KEY, message)
                 .help("list the ids of the sources and filters that it reads");
             let table = node.get_ref().as_table();
-            let near = table.and_then(|table| {
-                suggest("inputs", table.keys().map(|key| &**key.get_ref()))
-            });
+            let near =
+                table.and_then(|table| suggest("inputs", table.keys().map(|key| &**key.get_ref())));
             if near.is_some() {
                 // The misspelt key is reported already.
                 return None;
@@ -348,12 +382,19 @@ impl Loader<'_> {
             return None;
         };
         let inputs = inputs.iter();
-        Some(inputs.map(|input| (Input::parse(input.get_ref()), input.span())).collect())
+        Some(
+            inputs
+                .map(|input| (Input::parse(input.get_ref()), input.span()))
+                .collect(),
+        )
     }
 
     fn first_source(&self) -> Option<String> {
         let sources = self.root.get_ref().get("sources")?.get_ref().as_table()?;
-        sources.keys().next().map(|key| key.get_ref().clone().into_owned())
+        sources
+            .keys()
+            .next()
+            .map(|key| key.get_ref().clone().into_owned())
     }
 
     /// One key that core reads. `None` when it is wrong, `Some(None)` when it is not there.
@@ -499,3 +540,6 @@ fn place(problems: Vec<Problem>, file: &str, text: &str) -> Vec<Diagnostic> {
     diagnostics.sort_by_key(|diagnostic| diagnostic.span.as_ref().map(|span| span.start));
     diagnostics
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,11 @@ use crate::plugin::Environment;
 /// Applies the variables to what the file says, and returns what could not be used.
 pub(super) fn apply(server: &mut ServerConfig, environment: &Environment) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let set = |name| environment.get(name).filter(|value| !value.trim().is_empty());
+    let set = |name| {
+        environment
+            .get(name)
+            .filter(|value| !value.trim().is_empty())
+    };
     if let Some(port) = set("SERVER_PORT") {
         match parse_int(port).map(u16::try_from) {
             Some(Ok(port)) => server.listen.set_port(port),
@@ -80,7 +84,10 @@ mod tests {
         assert_eq!(server.api_key.as_deref(), Some("k"));
         assert_eq!(applied("AUTHENTICATION_API_KEY", "").0.api_key, None);
         let (server, _) = applied("CORS_ORIGIN", "https://a.example, https://b.example,");
-        assert_eq!(server.cors_origins, ["https://a.example", "https://b.example"]);
+        assert_eq!(
+            server.cors_origins,
+            ["https://a.example", "https://b.example"]
+        );
         assert_eq!(applied("CORS_ORIGIN", "").0.cors_origins, ["*"]);
     }
 }

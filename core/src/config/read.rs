@@ -46,12 +46,12 @@ impl Reader<'_> {
         let mut coerced: Vec<(Range<usize>, Error)> = Vec::new();
         let mut removed: Vec<String> = Vec::new();
         loop {
-            let error = match T::deserialize(ValueDeserializer::from(rest.clone()).into_deserializer())
-            {
-                Ok(value) if problems.is_empty() => return Ok(value),
-                Ok(_) => return Err(problems),
-                Err(error) => error,
-            };
+            let error =
+                match T::deserialize(ValueDeserializer::from(rest.clone()).into_deserializer()) {
+                    Ok(value) if problems.is_empty() => return Ok(value),
+                    Ok(_) => return Err(problems),
+                    Err(error) => error,
+                };
             let Some(span) = error.span() else {
                 problems.push(self.problem(&error, None, None));
                 return Err(problems);
@@ -126,7 +126,8 @@ impl Reader<'_> {
         if message.starts_with("unknown field ") {
             let keys = words.iter().skip(1).chain(self.other_keys).copied();
             let keys: Vec<&str> = keys.collect();
-            let problem = Problem::new(codes::UNKNOWN_KEY, format!("there is no key `{name}` here"));
+            let problem =
+                Problem::new(codes::UNKNOWN_KEY, format!("there is no key `{name}` here"));
             return offer(problem, name, &keys);
         }
         if let Some(field) = missing_field(message) {
@@ -136,7 +137,8 @@ impl Reader<'_> {
         if message.starts_with("unknown variant ") {
             let known: Vec<&str> = words.iter().skip(1).copied().collect();
             if secret {
-                let message = format!("the value of {subject} is not one of those that it can have");
+                let message =
+                    format!("the value of {subject} is not one of those that it can have");
                 return offer(Problem::new(codes::UNKNOWN_VALUE, message), "", &known);
             }
             let message = format!("{subject} cannot be `{name}`");
@@ -153,9 +155,14 @@ impl Reader<'_> {
             {
                 let expected = type_in_words(expected);
                 let message = if secret {
-                    format!("{subject} must be {expected}, which its variable or file does not give")
+                    format!(
+                        "{subject} must be {expected}, which its variable or file does not give"
+                    )
                 } else {
-                    format!("{subject} must be {expected}, not {}", found_in_words(found))
+                    format!(
+                        "{subject} must be {expected}, not {}",
+                        found_in_words(found)
+                    )
                 };
                 return Problem::new(code, message);
             }
@@ -270,6 +277,11 @@ fn found_in_words(found: &str) -> String {
     match found {
         "map" => "a table".to_owned(),
         "sequence" => "an array".to_owned(),
-        other => format!("the {}", other.replace('`', "").replacen("floating point", "number", 1)),
+        other => format!(
+            "the {}",
+            other
+                .replace('`', "")
+                .replacen("floating point", "number", 1)
+        ),
     }
 }

@@ -60,7 +60,10 @@ pub(crate) const PIPELINE: [Section; 3] = [
 impl Section {
     /// Adds to a plugin's problem what only core knows: whose keys these are, and who has the others.
     pub(super) fn explain(&self, problem: &mut Problem, plugin: &Registration) {
-        let explain = format!("`evows explain {}/{}` shows its keys", plugin.kind, plugin.name);
+        let explain = format!(
+            "`evows explain {}/{}` shows its keys",
+            plugin.kind, plugin.name
+        );
         if problem.code == codes::MISSING_KEY && problem.help.is_none() {
             problem.help = Some(explain);
         } else if problem.code == codes::UNKNOWN_KEY {

@@ -157,7 +157,12 @@ mod tests {
     }
 
     fn settings(text: &str) -> Settings {
-        let variables = [("N", "007"), ("T", "true"), ("S", "s3cret-value"), ("L", "[1]")];
+        let variables = [
+            ("N", "007"),
+            ("T", "true"),
+            ("S", "s3cret-value"),
+            ("L", "[1]"),
+        ];
         let environment = variables
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into_iter()
@@ -239,7 +244,10 @@ mod tests {
 
     #[test]
     fn a_variable_never_becomes_an_array() {
-        assert_eq!(problems("[a]\nname='x'\nlist = '${L}'")[0].code, codes::WRONG_TYPE);
+        assert_eq!(
+            problems("[a]\nname='x'\nlist = '${L}'")[0].code,
+            codes::WRONG_TYPE
+        );
     }
 
     #[test]
@@ -247,7 +255,10 @@ mod tests {
         let mut table = toml::Table::new();
         table.insert("name".to_owned(), "${S}".into());
         table.insert("count".to_owned(), "12".into());
-        assert_eq!(Settings::from_table(&table).read::<Keys>().unwrap().name, "${S}");
+        assert_eq!(
+            Settings::from_table(&table).read::<Keys>().unwrap().name,
+            "${S}"
+        );
         table.insert("on".to_owned(), 3.into());
         let problems = Settings::from_table(&table).read::<Keys>().unwrap_err();
         assert_eq!(problems[0].place, Place::Key(vec!["on".to_owned()]));

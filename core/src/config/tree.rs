@@ -16,7 +16,9 @@ pub(super) fn root(table: Spanned<DeTable<'_>>) -> Node<'_> {
 /// The table at this path of keys.
 pub(super) fn table_at<'t, 'i>(root: &'t Node<'i>, path: &[String]) -> Option<&'t Node<'i>> {
     path.iter().try_fold(root, |node, key| {
-        node.get_ref().as_table().and_then(|table| table.get(&**key))
+        node.get_ref()
+            .as_table()
+            .and_then(|table| table.get(&**key))
     })
 }
 
@@ -31,7 +33,11 @@ pub(super) fn locate(start: &Node<'_>, path: &[String], of_key: bool) -> Range<u
             break;
         };
         let last = index + 1 == path.len();
-        span = if last && of_key { name.span() } else { value.span() };
+        span = if last && of_key {
+            name.span()
+        } else {
+            value.span()
+        };
         node = value;
     }
     span
