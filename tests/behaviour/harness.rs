@@ -110,7 +110,7 @@ impl Evows {
         match tokio::time::timeout(PATIENCE, healthy).await {
             Ok(None) => {}
             Ok(Some(status)) => panic!("evows ended with {status}:\n{}", self.stderr.text()),
-            Err(_) => panic!("evows never answered /healthz:\n{}", self.stderr.text()),
+            Err(_elapsed) => panic!("evows never answered /healthz:\n{}", self.stderr.text()),
         }
     }
 
@@ -180,10 +180,6 @@ impl Evows {
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
-    }
-
-    pub(crate) fn stderr(&self) -> String {
-        self.stderr.text()
     }
 
     pub(crate) fn stdout(&self) -> &Lines {

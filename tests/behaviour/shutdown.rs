@@ -96,8 +96,16 @@ async fn the_end_of_standard_input_ends_the_process_with_every_line_out() {
         .map(|id| message("loja1", &id.to_string()))
         .collect();
     for chunk in sent.chunks(500) {
-        let lines: String = chunk.iter().map(|event| format!("{event}\n")).collect();
-        evows.write_stdin(&lines).await;
+        let lines: Vec<_> = chunk.iter().map(Value::to_string).collect();
+        evows
+            .write_stdin(
+                &(lines.join(
+                    "
+",
+                ) + "
+"),
+            )
+            .await;
     }
     evows.close_stdin();
     let ended = evows.ended().await;

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::process::{Child, Command};
@@ -75,12 +76,12 @@ impl Listener {
                         return happened;
                     }
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         match tokio::time::timeout(PATIENCE, found).await {
             Ok(happened) => happened,
-            Err(_) => panic!(
+            Err(_elapsed) => panic!(
                 "no `{kind}`; it printed:\n{}{}",
                 self.printed.text(),
                 self.errors.text()
