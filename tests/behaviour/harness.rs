@@ -107,10 +107,11 @@ impl Evows {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        match tokio::time::timeout(PATIENCE, healthy).await {
-            Ok(None) => {}
-            Ok(Some(status)) => panic!("evows ended with {status}:\n{}", self.stderr.text()),
-            Err(_elapsed) => panic!("evows never answered /healthz:\n{}", self.stderr.text()),
+        let Ok(ended) = tokio::time::timeout(PATIENCE, healthy).await else {
+            panic!("evows never answered /healthz:\n{}", self.stderr.text());
+        };
+        if let Some(status) = ended {
+            panic!("evows ended with {status}:\n{}", self.stderr.text());
         }
     }
 

@@ -79,14 +79,11 @@ impl Listener {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        match tokio::time::timeout(PATIENCE, found).await {
-            Ok(happened) => happened,
-            Err(_elapsed) => panic!(
-                "no `{kind}`; it printed:\n{}{}",
-                self.printed.text(),
-                self.errors.text()
-            ),
-        }
+        let Ok(happened) = tokio::time::timeout(PATIENCE, found).await else {
+            let (printed, errors) = (self.printed.text(), self.errors.text());
+            panic!("no `{kind}`; it printed:\n{printed}{errors}");
+        };
+        happened
     }
 
     fn read_one(&mut self) -> Option<Value> {
