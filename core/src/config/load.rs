@@ -11,7 +11,7 @@ use toml::de::{DeString, DeTable, DeValue, Error};
 
 use super::graph::{self, Vertex};
 use super::read::{Reader, offer};
-use super::section::{LIFECYCLE, PIPELINE, SECTIONS, Section, TRANSPORTS};
+use super::section::{DEFAULT_LIFECYCLE, LIFECYCLE, PIPELINE, SECTIONS, Section, TRANSPORTS};
 use super::tree::{self, Node};
 use super::{
     BufferConfig, Component, Config, Diagnostic, FilterNode, HubConfig, Input, Pipeline, Place,
@@ -19,9 +19,6 @@ use super::{
 };
 use crate::plugin::Environment;
 use crate::registry::{self, Kind, Registration};
-
-/// The lifecycle that runs when the file names none.
-const DEFAULT_LIFECYCLE: &str = "evolution";
 
 /// One reading of one file.
 struct Loader<'t> {

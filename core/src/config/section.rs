@@ -24,6 +24,9 @@ pub(crate) const SECTIONS: [&str; 7] = [
     "sinks",
 ];
 
+/// The lifecycle that runs when the file names none.
+pub(crate) const DEFAULT_LIFECYCLE: &str = "evolution";
+
 pub(crate) const LIFECYCLE: Section = Section {
     name: "lifecycle",
     kind: Kind::Lifecycle,
