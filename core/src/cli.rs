@@ -81,7 +81,7 @@ pub fn main(host: Arc<dyn Host>) -> ExitCode {
     }
     let environment = Environment::of_process();
     let result = match cli.command.unwrap_or(Command::Run) {
-        Command::Run => run::run(&cli.config, &cli.log, host, environment),
+        Command::Run => Ok(run::run(&cli.config, &cli.log, host, environment)),
         Command::Validate(options) => validate::run(&options, &cli.config, &environment),
         Command::List(options) => list::run(&options),
         Command::Explain(options) => explain::run(&options),

@@ -189,17 +189,17 @@ fn type_of(schema: &Value, definitions: &Map<String, Value>) -> String {
             return types.join(" or ");
         }
     }
-    let named = |name: &str| match name {
+    let in_words = |name: &str| match name {
         "array" => format!("array of {}", type_of(&schema["items"], definitions)),
         "object" => "table".to_owned(),
         "string" if schema["format"] == "duration" => "duration such as \"5s\"".to_owned(),
         other => other.to_owned(),
     };
     match &schema["type"] {
-        Value::String(name) => named(name),
+        Value::String(name) => in_words(name),
         Value::Array(names) => {
             let names = names.iter().filter_map(Value::as_str);
-            let types: Vec<_> = names.filter(|name| *name != "null").map(named).collect();
+            let types: Vec<_> = names.filter(|name| *name != "null").map(in_words).collect();
             types.join(" or ")
         }
         _ => "any value".to_owned(),

@@ -1,6 +1,5 @@
 //! `evows run`.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,15 +15,15 @@ pub(super) fn run(
     log: &log::Options,
     host: Arc<dyn Host>,
     environment: Environment,
-) -> io::Result<Exit> {
+) -> Exit {
     if let Err(message) = log.start() {
         output::complain(&message);
-        return Ok(Exit::Usage);
+        return Exit::Usage;
     }
     let checked = load(path, &environment);
     output::show(&checked.diagnostics, &checked.text);
     let Some(config) = checked.config else {
-        return Ok(Exit::Configuration);
+        return Exit::Configuration;
     };
     let threads = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -34,8 +33,8 @@ pub(super) fn run(
         Ok(threads) => threads,
         Err(error) => {
             output::complain(&format_args!("cannot start threads: {error}"));
-            return Ok(Exit::Failed);
+            return Exit::Failed;
         }
     };
-    Ok(threads.block_on(runtime::run(config, host, environment)))
+    threads.block_on(runtime::run(config, host, environment))
 }

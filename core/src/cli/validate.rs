@@ -35,7 +35,7 @@ pub(super) fn load(path: &Path, environment: &Environment) -> Checked {
         Err(diagnostic) => {
             return Checked {
                 config: None,
-                diagnostics: vec![diagnostic],
+                diagnostics: vec![*diagnostic],
                 text: String::new(),
             };
         }
