@@ -52,11 +52,13 @@ use std::sync::Arc;
 use evows_plugins as _;
 
 pub use evows_core::{
-    EnvelopeError, Event, EventId, Outcome, Receipt, Shutdown, Tracker, async_trait, track,
+    EnvelopeError, Event, EventId, Line, Outcome, Receipt, Report, Shutdown, Tracker, async_trait,
+    track,
 };
 #[doc(inline)]
 pub use evows_core::{
-    access, cli, config, delivery, http, hub, metrics, plugin, registry, runtime, testing, topology,
+    access, cli, config, delivery, http, hub, metrics, names, plugin, registry, runtime, testing,
+    topology,
 };
 pub use evows_core::{axum, bytes, schemars, serde, serde_json, tokio, tracing};
 pub use evows_core::{

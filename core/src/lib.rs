@@ -8,6 +8,7 @@ mod event;
 pub mod http;
 pub mod hub;
 pub mod metrics;
+pub mod names;
 mod outcome;
 pub mod plugin;
 pub mod registry;
@@ -25,4 +26,4 @@ pub use {axum, bytes, schemars, serde, serde_json, tokio, tracing};
 
 pub use self::event::{EnvelopeError, Event, EventId};
 pub use self::outcome::{Outcome, Receipt, Tracker, track};
-pub use self::shutdown::Shutdown;
+pub use self::shutdown::{Line, Report, Shutdown};

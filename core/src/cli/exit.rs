@@ -28,7 +28,7 @@ pub enum Exit {
     /// The shutdown deadline passed with work left.
     Deadline = 75,
     /// The configuration is wrong; nothing was started.
-    Configuration = 78,
+    Config = 78,
 }
 
 // === impl Exit ===

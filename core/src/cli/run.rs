@@ -23,7 +23,7 @@ pub(super) fn run(
     let checked = load(path, &environment);
     output::show(&checked.diagnostics, &checked.text);
     let Some(config) = checked.config else {
-        return Exit::Configuration;
+        return Exit::Config;
     };
     let threads = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -83,6 +83,6 @@ pub(super) fn run(
     }
     match checked.config {
         Some(_) if !denied => Ok(Exit::Clean),
-        _ => Ok(Exit::Configuration),
+        _ => Ok(Exit::Config),
     }
 }

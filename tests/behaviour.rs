@@ -1,0 +1,12 @@
+//! What evows does, seen from outside: the real binary, real clients, real signals.
+
+// `cfg(test)` always holds here; it tells clippy that this is test code throughout.
+#[cfg(test)]
+mod behaviour {
+    mod bad_input;
+    mod clients;
+    mod harness;
+    mod shutdown;
+    mod slow_clients;
+    mod vectors;
+}
