@@ -20,6 +20,9 @@ pub(super) struct Vertex {
     pub(super) ports: Option<Vec<String>>,
 }
 
+/// A vertex, and one of its ports.
+type Output<'v> = (usize, Option<&'v str>);
+
 struct Graph<'v> {
     vertices: &'v [Vertex],
     by_id: HashMap<&'v str, usize>,
@@ -105,13 +108,9 @@ impl<'v> Graph<'v> {
     }
 
     fn resolve_input(&mut self, reader: usize, input: &'v Input, span: &Range<usize>) {
-        let target = match self.find(input) {
-            Ok(target) => Some((target, input.port.as_deref())),
-            Err((problem, meant)) => {
-                self.problems.push(problem.at_span(span.clone()));
-                meant
-            }
-        };
+        let (target, problem) = self.find(input);
+        let problem = problem.map(|problem| problem.at_span(span.clone()));
+        self.problems.extend(problem);
         match target {
             Some((target, port)) => {
                 self.upstream[reader].push((target, span.clone()));
@@ -121,11 +120,10 @@ impl<'v> Graph<'v> {
         }
     }
 
-    /// The vertex that an input names; or the problem, and what was probably meant.
-    #[expect(clippy::type_complexity, reason = "named once, used once")]
-    fn find(&self, input: &'v Input) -> Result<usize, (Problem, Option<(usize, Option<&'v str>)>)> {
+    /// The output that an input names, or was probably meant to name.
+    fn find(&self, input: &'v Input) -> (Option<Output<'v>>, Option<Problem>) {
         let Some(&index) = self.by_id.get(&*input.id) else {
-            return Err(self.unknown(input));
+            return self.unknown(input);
         };
         let vertices = self.vertices;
         let vertex = &vertices[index];
@@ -135,13 +133,13 @@ impl<'v> Graph<'v> {
                 format!("`{}` is a sink: no events come out of it", vertex.id),
             );
             let sources = self.candidates().join(", ");
-            return Err((problem.help(format!("read one of: {sources}")), None));
+            return (None, Some(problem.help(format!("read one of: {sources}"))));
         }
         let (Some(port), Some(ports)) = (&input.port, &vertex.ports) else {
-            return Ok(index);
+            return (Some((index, input.port.as_deref())), None);
         };
         if ports.contains(port) {
-            return Ok(index);
+            return (Some((index, input.port.as_deref())), None);
         }
         let problem = Problem::new(
             codes::UNKNOWN_PORT,
@@ -156,13 +154,13 @@ impl<'v> Graph<'v> {
             }
             None => problem.help(format!("its ports are {}", ports.join(", "))),
         };
-        Err((problem, Some((index, near))))
+        (Some((index, near)), Some(problem))
     }
 
-    fn unknown(&self, input: &Input) -> (Problem, Option<(usize, Option<&'v str>)>) {
+    fn unknown(&self, input: &Input) -> (Option<Output<'v>>, Option<Problem>) {
         if let Some((id, kind)) = self.others.iter().find(|(id, _)| *id == input.id) {
             let message = format!("`{id}` is a {kind}: no events come out of it");
-            return (Problem::new(codes::NOT_AN_INPUT, message), None);
+            return (None, Some(Problem::new(codes::NOT_AN_INPUT, message)));
         }
         let candidates = self.candidates();
         let problem = Problem::new(
@@ -173,12 +171,12 @@ impl<'v> Graph<'v> {
         match suggest(&input.id, candidates.iter().copied()) {
             Some(near) => {
                 let meant = self.by_id.get(near).map(|&index| (index, None));
-                (problem.help(format!("did you mean `{near}`?")), meant)
+                (meant, Some(problem.help(format!("did you mean `{near}`?"))))
             }
-            None if candidates.is_empty() => (problem, None),
+            None if candidates.is_empty() => (None, Some(problem)),
             None => {
                 let help = format!("there are {}", candidates.join(", "));
-                (problem.help(help), None)
+                (None, Some(problem.help(help)))
             }
         }
     }

@@ -11,7 +11,7 @@ use toml::de::{DeString, DeTable, DeValue, Error};
 
 use super::graph::{self, Vertex};
 use super::read::{Reader, offer};
-use super::section::{LIFECYCLE, PIPELINE, SECTIONS, Section, TRANSPORTS};
+use super::section::{self, DEFAULT_LIFECYCLE, LIFECYCLE, PIPELINE, SECTIONS, Section, TRANSPORTS};
 use super::tree::{self, Node};
 use super::{
     BufferConfig, Component, Config, Diagnostic, FilterNode, HubConfig, Input, Pipeline, Place,
@@ -19,9 +19,6 @@ use super::{
 };
 use crate::plugin::Environment;
 use crate::registry::{self, Kind, Registration};
-
-/// The lifecycle that runs when the file names none.
-const DEFAULT_LIFECYCLE: &str = "evolution";
 
 /// One reading of one file.
 struct Loader<'t> {
@@ -38,6 +35,9 @@ struct Part {
     buffer: BufferConfig,
     required: bool,
 }
+
+/// It is wrong, and the problem is added.
+struct Reported;
 
 // === impl Config ===
 
@@ -76,7 +76,7 @@ impl Config {
     }
 
     /// Reads the file's text; the error says what to do.
-    pub fn read_text(path: &Path) -> Result<String, Diagnostic> {
+    pub fn read_text(path: &Path) -> Result<String, Box<Diagnostic>> {
         let name = path.display().to_string();
         let unreadable = |message: String| Problem::new(codes::UNREADABLE_CONFIG, message);
         let bytes = std::fs::read(path).map_err(|error| {
@@ -91,7 +91,7 @@ impl Config {
                 _ => unreadable(format!("cannot read `{name}`: {error}"))
                     .help("evows must be allowed to read it"),
             };
-            Diagnostic::of_file(problem, &name)
+            Box::new(Diagnostic::of_file(problem, &name))
         })?;
         String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
@@ -99,7 +99,7 @@ impl Config {
             let line = before.filter(|byte| **byte == b'\n').count() + 1;
             let message = format!("`{name}` is not UTF-8 text: line {line} has bytes that are not");
             let help = "save it as UTF-8; other encodings are not TOML";
-            Diagnostic::of_file(unreadable(message).help(help), &name)
+            Box::new(Diagnostic::of_file(unreadable(message).help(help), &name))
         })
     }
 }
@@ -267,9 +267,14 @@ impl Loader<'_> {
         };
         let (mut buffer, mut required) = (BufferConfig::default(), true);
         if section.kind == Kind::Sink {
-            buffer = self.core_key(node, "buffer").flatten().unwrap_or(buffer);
+            buffer = self
+                .core_key(node, "buffer")
+                .ok()
+                .flatten()
+                .unwrap_or(buffer);
             required = self
                 .core_key(node, "required")
+                .ok()
                 .flatten()
                 .unwrap_or(required);
             if buffer.events == 0 || buffer.bytes.0 == 0 {
@@ -300,7 +305,7 @@ impl Loader<'_> {
         path: &[&str],
         optional: bool,
     ) -> Option<&'static Registration> {
-        let Some(name) = self.core_key::<Spanned<String>>(node, "type")? else {
+        let Some(name) = self.core_key::<Spanned<String>>(node, "type").ok()? else {
             if optional {
                 return self.find(section.kind, DEFAULT_LIFECYCLE, None);
             }
@@ -345,7 +350,7 @@ impl Loader<'_> {
         let settings = self.settings(path, section.core_keys);
         let mut problems = plugin.check(&settings);
         for problem in &mut problems {
-            section.explain(problem, plugin);
+            section::explain(problem, plugin);
         }
         let failed = problems
             .iter()
@@ -364,7 +369,7 @@ impl Loader<'_> {
         section: &Section,
         id: &str,
     ) -> Option<Vec<(Input, Range<usize>)>> {
-        let Some(inputs) = self.core_key::<Vec<Spanned<String>>>(node, "inputs")? else {
+        let Some(inputs) = self.core_key::<Vec<Spanned<String>>>(node, "inputs").ok()? else {
             let message = format!("the {} `{id}` has no `inputs`", section.kind);
             let mut problem = Problem::new(codes::MISSING_KEY, message)
                 .help("list the ids of the sources and filters that it reads");
@@ -397,11 +402,15 @@ impl Loader<'_> {
             .map(|key| key.get_ref().clone().into_owned())
     }
 
-    /// One key that core reads. `None` when it is wrong, `Some(None)` when it is not there.
-    fn core_key<T: DeserializeOwned>(&mut self, node: &Node<'_>, key: &str) -> Option<Option<T>> {
-        let table = node.get_ref().as_table()?;
-        let Some((name, value)) = table.get_key_value(key) else {
-            return Some(None);
+    /// One key that core reads; `None` when it is not there.
+    fn core_key<T: DeserializeOwned>(
+        &mut self,
+        node: &Node<'_>,
+        key: &str,
+    ) -> Result<Option<T>, Reported> {
+        let table = node.get_ref().as_table();
+        let Some((name, value)) = table.and_then(|table| table.get_key_value(key)) else {
+            return Ok(None);
         };
         let mut alone = DeTable::new();
         alone.insert(name.clone(), value.clone());
@@ -411,10 +420,10 @@ impl Loader<'_> {
             other_keys: &[],
         };
         match reader.read::<BTreeMap<String, T>>(&alone) {
-            Ok(mut keys) => Some(keys.remove(key)),
+            Ok(mut keys) => Ok(keys.remove(key)),
             Err(problems) => {
                 self.problems.extend(problems);
-                None
+                Err(Reported)
             }
         }
     }

@@ -49,12 +49,12 @@ impl Reader<'_> {
             let error =
                 match T::deserialize(ValueDeserializer::from(rest.clone()).into_deserializer()) {
                     Ok(value) if problems.is_empty() => return Ok(value),
-                    Ok(_) => return Err(problems),
+                    Ok(_) => return Err(redact(problems, &leaves)),
                     Err(error) => error,
                 };
             let Some(span) = error.span() else {
                 problems.push(self.problem(&error, None, None));
-                return Err(problems);
+                return Err(redact(problems, &leaves));
             };
             let leaf = leaves.iter().find(|leaf| leaf.span == span);
             if let Some(leaf) = leaf
@@ -230,11 +230,13 @@ pub(super) fn hide(problems: &mut [Problem], hidden: &[(String, String)]) {
         if value.len() < SHORTEST {
             continue;
         }
-        let escaped = value.escape_debug().to_string();
+        // As `Unexpected::Str` and `{:?}` show it, less the quotes around it.
+        let quoted = format!("{value:?}");
+        let escaped = quoted.trim_matches('"');
         for problem in &mut *problems {
             let texts = std::iter::once(&mut problem.message).chain(&mut problem.help);
             for text in texts.chain(&mut problem.expected) {
-                *text = text.replace(value, reference).replace(&escaped, reference);
+                *text = text.replace(value, reference).replace(escaped, reference);
             }
         }
     }

@@ -24,6 +24,9 @@ pub(crate) const SECTIONS: [&str; 7] = [
     "sinks",
 ];
 
+/// The lifecycle that runs when the file names none.
+pub(crate) const DEFAULT_LIFECYCLE: &str = "evolution";
+
 pub(crate) const LIFECYCLE: Section = Section {
     name: "lifecycle",
     kind: Kind::Lifecycle,
@@ -55,32 +58,28 @@ pub(crate) const PIPELINE: [Section; 3] = [
     },
 ];
 
-// === impl Section ===
-
-impl Section {
-    /// Adds to a plugin's problem what only core knows: whose keys these are, and who has the others.
-    pub(super) fn explain(&self, problem: &mut Problem, plugin: &Registration) {
-        let explain = format!(
-            "`evows explain {}/{}` shows its keys",
-            plugin.kind, plugin.name
-        );
-        if problem.code == codes::MISSING_KEY && problem.help.is_none() {
-            problem.help = Some(explain);
-        } else if problem.code == codes::UNKNOWN_KEY {
-            for (key, owners) in [
-                ("inputs", "filters and sinks"),
-                ("buffer", "sinks"),
-                ("required", "sinks"),
-            ] {
-                if problem.message.contains(&format!("`{key}`")) {
-                    problem.help = Some(format!("`{key}` belongs to {owners}; take it away"));
-                }
+/// Adds to a plugin's problem what only core knows: whose keys these are, and who has the others.
+pub(super) fn explain(problem: &mut Problem, plugin: &Registration) {
+    let explain = format!(
+        "`evows explain {}/{}` shows its keys",
+        plugin.kind, plugin.name
+    );
+    if problem.code == codes::MISSING_KEY && problem.help.is_none() {
+        problem.help = Some(explain);
+    } else if problem.code == codes::UNKNOWN_KEY {
+        for (key, owners) in [
+            ("inputs", "filters and sinks"),
+            ("buffer", "sinks"),
+            ("required", "sinks"),
+        ] {
+            if problem.message.contains(&format!("`{key}`")) {
+                problem.help = Some(format!("`{key}` belongs to {owners}; take it away"));
             }
-            problem.message = problem.message.replacen(
-                " here",
-                &format!(" in the {} `{}`", plugin.kind, plugin.name),
-                1,
-            );
         }
+        problem.message = problem.message.replacen(
+            " here",
+            &format!(" in the {} `{}`", plugin.kind, plugin.name),
+            1,
+        );
     }
 }
