@@ -43,15 +43,20 @@ pub(super) fn show(diagnostics: &[Diagnostic], text: &str) {
 pub(super) fn count(diagnostics: &[Diagnostic]) -> String {
     let number = |severity: Severity, word: &str| {
         let found = diagnostics.iter().filter(|one| one.severity == severity);
-        match found.count() {
-            0 => None,
-            1 => Some(format!("1 {word}")),
-            many => Some(format!("{many} {word}s")),
-        }
+        plural(found.count(), word)
     };
     let counts = [
         number(Severity::Error, "error"),
         number(Severity::Warning, "warning"),
     ];
     counts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// `1 sink`, `2 sinks`, and nothing for none.
+pub(super) fn plural(count: usize, word: &str) -> Option<String> {
+    match count {
+        0 => None,
+        1 => Some(format!("1 {word}")),
+        many => Some(format!("{many} {word}s")),
+    }
 }

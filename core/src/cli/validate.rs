@@ -70,13 +70,17 @@ pub(super) fn run(
             output::show(&checked.diagnostics, &checked.text);
             if let Some(config) = checked.config.as_ref().filter(|_| !denied) {
                 let pipeline = &config.pipeline;
+                let parts = [
+                    output::plural(pipeline.sources.len(), "source"),
+                    output::plural(pipeline.filters.len(), "filter"),
+                    output::plural(pipeline.sinks.len(), "sink"),
+                    output::plural(config.transports.len(), "transport"),
+                ];
+                let parts: Vec<_> = parts.into_iter().flatten().collect();
                 output::print(&format!(
-                    "{}: sound ({} sources, {} filters, {} sinks, {} transports)\n",
+                    "{}: sound ({})\n",
                     path.display(),
-                    pipeline.sources.len(),
-                    pipeline.filters.len(),
-                    pipeline.sinks.len(),
-                    config.transports.len(),
+                    parts.join(", ")
                 ))?;
             }
         }
