@@ -14,6 +14,9 @@ use serde_json::value::RawValue;
 
 use super::Dialect;
 
+/// Byte fields lie far less deep. Deeper values are written verbatim: the walk must not exhaust the stack.
+const DEEPEST: usize = 64;
+
 /// An envelope, ready to be written: verbatim, or taken apart around its bytes.
 #[derive(Debug)]
 pub(super) enum Payload {
@@ -46,7 +49,7 @@ impl Payload {
             dialect,
             attachments: event.attachments(),
         };
-        Ok(walk.value(envelope))
+        Ok(walk.value(envelope, 0))
     }
 }
 
@@ -77,22 +80,21 @@ impl Serialize for Payload {
 // === impl Walk ===
 
 impl Walk<'_> {
-    fn value(&self, raw: &RawValue) -> Payload {
-        self.taken_apart(raw)
+    fn value(&self, raw: &RawValue, depth: usize) -> Payload {
+        self.taken_apart(raw, depth)
             .unwrap_or_else(|| Payload::Raw(raw.to_owned()))
     }
 
     /// `None` when nothing in there has to change.
-    fn taken_apart(&self, raw: &RawValue) -> Option<Payload> {
+    fn taken_apart(&self, raw: &RawValue, depth: usize) -> Option<Payload> {
         let text = raw.get();
-        if !self.is_suspect(text) {
+        if depth > DEEPEST || !self.is_suspect(text) {
             return None;
         }
         if text.starts_with('[') {
             let Items(items) = serde_json::from_str(text).ok()?;
-            return Some(Payload::Array(
-                items.into_iter().map(|item| self.value(item)).collect(),
-            ));
+            let items = items.into_iter().map(|item| self.value(item, depth + 1));
+            return Some(Payload::Array(items.collect()));
         }
         if !text.starts_with('{') {
             return None;
@@ -105,7 +107,7 @@ impl Walk<'_> {
             });
         }
         let members = members.into_iter().map(|(key, value)| {
-            let value = self.value(value);
+            let value = self.value(value, depth + 1);
             (key, value)
         });
         Some(Payload::Object(members.collect()))
@@ -145,8 +147,9 @@ fn indexed(members: &[(String, &RawValue)]) -> Option<Bytes> {
     }
     let mut bytes = Vec::with_capacity(members.len());
     for (index, (key, value)) in members.iter().enumerate() {
-        let counts = key.parse() == Ok(index) && (index == 0) == key.starts_with('0');
-        if !counts {
+        // "01" and "+1" are no array indices in JavaScript.
+        let canonical = key.starts_with(|c: char| matches!(c, '1'..='9')) || key == "0";
+        if !canonical || key.parse() != Ok(index) {
             return None;
         }
         bytes.push(value.get().parse().ok()?);
@@ -244,6 +247,29 @@ mod tests {
             shown(&payload),
             ENVELOPE.replace(r#"{"0":1,"1":255}"#, r#""<[01, ff]>""#)
         );
+    }
+
+    #[test]
+    fn a_deep_envelope_does_not_exhaust_the_stack() {
+        let (open, close) = ("[".repeat(100_000), "]".repeat(100_000));
+        let text = format!(r#"{{"event":"e","instance":"i","data":{open}{{"0":1}}{close}}}"#);
+        let payload = Payload::new(&event(&text), Dialect::Attachments).unwrap();
+        assert_eq!(serde_json::to_string(&payload).unwrap(), text);
+    }
+
+    #[test]
+    fn only_canonical_indices_are_bytes() {
+        for field in [
+            r#"{"+0":1}"#,
+            r#"{"00":1}"#,
+            r#"{"0":1,"01":2}"#,
+            r#"{"0":1,"+1":2}"#,
+            r#"{"0":1.0}"#,
+        ] {
+            let text = format!(r#"{{"event":"e","instance":"i","data":{field},"x":"0"}}"#);
+            let payload = Payload::new(&event(&text), Dialect::Attachments).unwrap();
+            assert_eq!(shown(&payload), text);
+        }
     }
 
     #[test]

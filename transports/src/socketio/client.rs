@@ -9,6 +9,7 @@ use std::time::Duration;
 use evows_core::Shutdown;
 use evows_core::access::Identity;
 use evows_core::http::Peer;
+use evows_core::hub::{Channel, Offset};
 use evows_core::metrics::{Component, Metrics};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
@@ -57,9 +58,18 @@ pub(super) struct Client {
     /// The WebSocket's connection. A polling client's connections may be shared with others behind a proxy, so they are left alone.
     websocket: Mutex<Option<Connection>>,
     polling: AtomicBool,
+    ended: AtomicBool,
     gone: Shutdown,
     refused: AtomicU32,
     joined: AtomicU32,
+    /// Where the client stands in `/`, if it has joined that.
+    root: Mutex<Option<Root>>,
+}
+
+/// A place in `/`.
+struct Root {
+    channel: Arc<Channel>,
+    given: Offset,
 }
 
 // === impl Clients ===
@@ -129,9 +139,11 @@ impl Clients {
             session: Mutex::default(),
             websocket: Mutex::new(websocket),
             polling: AtomicBool::new(polling),
+            ended: AtomicBool::new(false),
             gone: Shutdown::new(),
             refused: AtomicU32::new(0),
             joined: AtomicU32::new(0),
+            root: Mutex::default(),
         });
         self.live.fetch_add(1, Ordering::Relaxed);
         self.gauge.inc();
@@ -149,15 +161,10 @@ impl Clients {
             .insert(session.to_owned(), Arc::downgrade(client));
     }
 
-    /// The client of a polling session that is still open.
+    /// The client of a session that began on polling. It may be closed already.
     pub(super) fn session(&self, session: &str) -> Option<Arc<Client>> {
-        let client = self
-            .table
-            .lock()
-            .sessions
-            .get(session)
-            .and_then(Weak::upgrade);
-        client.filter(|client| !client.gone.is_started())
+        let table = self.table.lock();
+        table.sessions.get(session).and_then(Weak::upgrade)
     }
 
     /// Refuses new clients, and closes those there are, evenly over `over`. What is already in the channels is written first, as
@@ -172,13 +179,7 @@ impl Clients {
         }
         // What is queued still has to reach the sockets.
         tick.tick().await;
-        let clients: Vec<_> = self
-            .table
-            .lock()
-            .all
-            .values()
-            .filter_map(Weak::upgrade)
-            .collect();
+        let clients = self.all();
         let left = over.saturating_sub(started.elapsed());
         let ticks = (left.as_millis() / DRAIN_TICK.as_millis()).max(1);
         let slice = clients
@@ -194,11 +195,23 @@ impl Clients {
         drop(clients);
         loop {
             let left = self.left.notified();
+            // Some may have come through the door just before it was shut.
+            for client in self.all() {
+                client.close("shutdown");
+            }
             if self.live() == 0 {
                 return;
             }
-            left.await;
+            tokio::select! {
+                () = left => {}
+                _ = tick.tick() => {}
+            }
         }
+    }
+
+    fn all(&self) -> Vec<Arc<Client>> {
+        let table = self.table.lock();
+        table.all.values().filter_map(Weak::upgrade).collect()
     }
 
     fn leave(&self) {
@@ -211,15 +224,25 @@ impl Clients {
 // === impl Client ===
 
 impl Client {
+    /// Whether it was closed from this side.
+    pub(super) fn is_closed(&self) -> bool {
+        self.gone.is_started()
+    }
+
+    /// Counts a client whose session ended by itself, once for all its namespaces.
+    pub(super) fn lost(&self, reason: &'static str) {
+        if self.end() {
+            self.clients.metrics.close(&self.clients.component, reason);
+        }
+    }
+
     /// Closes the transport. Stock clients come back by themselves after that; they would not after a DISCONNECT packet.
     pub(super) fn close(&self, reason: &'static str) {
-        if self.gone.is_started() {
+        if !self.end() {
             return;
         }
-        self.gone.start();
         let clients = &self.clients;
         clients.metrics.close(&clients.component, reason);
-        clients.leave();
         if let Some(connection) = &*self.websocket.lock() {
             connection.close(reason);
         }
@@ -228,17 +251,32 @@ impl Client {
         }
     }
 
+    /// Takes the client out of the count; `false` when it was out already.
+    fn end(&self) -> bool {
+        let first = !self.ended.swap(true, Ordering::AcqRel);
+        if first {
+            self.gone.start();
+            self.clients.leave();
+        }
+        first
+    }
+
     /// Waits until the client is closed from this side. Cancel safe.
     pub(super) async fn closed(&self) {
         self.gone.started().await;
     }
 
-    /// Notes the connection of a WebSocket that this session moves to.
-    pub(super) fn upgrade(&self, connection: Connection) {
+    /// Notes the connection of a WebSocket that this session moves to; `false` when it has one already, which stays.
+    pub(super) fn upgrade(&self, connection: Connection) -> bool {
+        let mut websocket = self.websocket.lock();
+        if self.is_closed() || websocket.is_some() {
+            return false;
+        }
+        *websocket = Some(connection);
         if self.polling.swap(false, Ordering::Relaxed) {
             self.clients.polling.fetch_sub(1, Ordering::Relaxed);
         }
-        *self.websocket.lock() = Some(connection);
+        true
     }
 
     /// Counts a refused CONNECT; too many close the client.
@@ -261,6 +299,31 @@ impl Client {
     pub(super) fn leave(&self) {
         self.joined.fetch_sub(1, Ordering::Relaxed);
     }
+
+    /// Notes that the client follows `/` from `given` on.
+    pub(super) fn join_root(&self, channel: &Arc<Channel>, given: Offset) {
+        let channel = Arc::clone(channel);
+        *self.root.lock() = Some(Root { channel, given });
+    }
+
+    /// Notes how much of `/` the client was given.
+    pub(super) fn advance_root(&self, given: Offset) {
+        if let Some(root) = &mut *self.root.lock() {
+            root.given = given;
+        }
+    }
+
+    /// Notes that the client left `/`.
+    pub(super) fn leave_root(&self) {
+        *self.root.lock() = None;
+    }
+
+    /// How far its other namespaces may go: no further than `/` while more waits there. `None` is no limit.
+    pub(super) fn limit(&self) -> Option<Offset> {
+        let root = self.root.lock();
+        let root = root.as_ref()?;
+        (root.channel.head().offset > root.given).then_some(root.given)
+    }
 }
 
 impl fmt::Debug for Client {
@@ -273,9 +336,7 @@ impl fmt::Debug for Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        if !self.gone.is_started() {
-            self.clients.leave();
-        }
+        self.end();
         if *self.polling.get_mut() {
             self.clients.polling.fetch_sub(1, Ordering::Relaxed);
         }

@@ -107,18 +107,10 @@ impl Door {
                 .clients
                 .session(session)
                 .ok_or(Refusal::SessionUnknown)?;
-            if websocket != upgrade {
+            if websocket != upgrade || (upgrade && !client.upgrade(connection)) {
                 return Err(Refusal::BadRequest);
             }
-            if upgrade {
-                client.upgrade(connection);
-            }
-            let request = reduced(request, &self.path, &query, &client);
-            return tokio::select! {
-                // A request may be parked here for a whole ping interval.
-                () = client.closed() => Err(Refusal::SessionUnknown),
-                response = self.engine(request) => Ok(response),
-            };
+            return self.go_on(request, &query, &client).await;
         }
 
         if *request.method() != Method::GET {
@@ -149,6 +141,50 @@ impl Door {
         }
     }
 
+    /// A further request of a session that began on polling.
+    async fn go_on(
+        &self,
+        request: Request,
+        query: &Query,
+        client: &Arc<Client>,
+    ) -> Result<Response, Refusal> {
+        let posted = *request.method() == Method::POST;
+        let request = reduced(request, &self.path, query, client);
+        let mut response = tokio::select! {
+            biased;
+            // A request may be parked here for a whole ping interval.
+            () = client.closed() => {
+                self.end(query).await;
+                return Err(Refusal::SessionUnknown);
+            }
+            response = self.engine(request) => response,
+        };
+        if posted {
+            match response.status() {
+                StatusCode::OK => {
+                    let html = HeaderValue::from_static("text/html");
+                    response.headers_mut().insert(CONTENT_TYPE, html);
+                }
+                // As on a WebSocket, where the engine closes by itself.
+                StatusCode::PAYLOAD_TOO_LARGE => client.close("too_large"),
+                _ => client.close("bad_packet"),
+            }
+        }
+        if client.is_closed() {
+            self.end(query).await;
+        }
+        Ok(response)
+    }
+
+    /// Ends a closed client's session in the engine, which would otherwise keep it until a ping is missed: there is no call for
+    /// it, but the client may ask for it.
+    async fn end(&self, query: &Query) {
+        let mut request = Request::new(Body::from("1"));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = target(&self.path, "polling", query);
+        self.engine(request).await;
+    }
+
     async fn engine(&self, request: Request) -> Response {
         let response = self.service.clone().oneshot(request).await;
         let response = response.unwrap_or_else(|never| match never {});
@@ -160,7 +196,7 @@ impl Door {
         if response.status() != StatusCode::OK {
             return response;
         }
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
         let Ok(body) = to_bytes(body, LARGEST_HANDSHAKE).await else {
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         };
@@ -171,7 +207,13 @@ impl Door {
         if let Some((session, _)) = session {
             self.clients.name(client, session);
         }
-        Response::from_parts(parts, Body::from(body))
+        if self.carriers.contains(&Carrier::Websocket) {
+            return Response::from_parts(parts, Body::from(body));
+        }
+        // The engine offers the upgrade even where it would refuse it.
+        let text = text.replace(r#""upgrades":["websocket"]"#, r#""upgrades":[]"#);
+        parts.headers.remove(CONTENT_LENGTH);
+        Response::from_parts(parts, Body::from(text))
     }
 }
 
@@ -196,17 +238,11 @@ async fn enter(State(door): State<Arc<Door>>, request: Request) -> Response {
 fn reduced(request: Request, path: &str, query: &Query, client: &Arc<Client>) -> Request {
     let (mut parts, body) = request.into_parts();
     let on_upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
-    let transport = query.transport.as_deref().unwrap_or_default();
-    let mut uri = format!("{path}?EIO=4&transport={transport}");
-    if let Some(session) = &query.session {
-        uri.push_str("&sid=");
-        uri.push_str(session);
-    }
     let mut reduced = Request::new(body);
     *reduced.method_mut() = parts.method;
     *reduced.version_mut() = parts.version;
-    // A session id with odd characters was not found in the table; the rest is our own text.
-    *reduced.uri_mut() = uri.parse().unwrap_or_default();
+    let transport = query.transport.as_deref().unwrap_or_default();
+    *reduced.uri_mut() = target(path, transport, query);
     for name in KEPT {
         if let Some(value) = parts.headers.get(&name)
             && let Ok(value) = HeaderValue::from_bytes(value.as_bytes())
@@ -221,6 +257,17 @@ fn reduced(request: Request, path: &str, query: &Query, client: &Arc<Client>) ->
         reduced.extensions_mut().insert(Arc::clone(client));
     }
     reduced
+}
+
+/// The URI that the engine sees.
+fn target(path: &str, transport: &str, query: &Query) -> Uri {
+    let mut uri = format!("{path}?EIO=4&transport={transport}");
+    if let Some(session) = &query.session {
+        uri.push_str("&sid=");
+        uri.push_str(session);
+    }
+    // A session id with odd characters was not found in the table; the rest is our own text.
+    uri.parse().unwrap_or_default()
 }
 
 fn nobody() -> Peer {
@@ -264,17 +311,11 @@ impl KeyRule {
         peer: &Peer,
     ) -> Result<Option<Identity>, Refusal> {
         let header = headers.get("apikey").and_then(|value| value.to_str().ok());
-        let key = query
-            .key
-            .as_deref()
-            .or(header)
-            .filter(|key| !key.is_empty());
-        let compat = self.access.compat() == Compat::Evolution;
-        // Only a listed address of the real peer counts; under strict rules, not one that speaks for somebody else.
-        let own = compat || peer.tcp.ip() == peer.client;
-        let allowed = query.version.is_some() && own && self.allowed.contains(peer.tcp.ip());
+        let mut keys = [query.key.as_deref(), header].into_iter().flatten();
+        let key = keys.find(|key| !key.is_empty());
+        let allowed = query.version.is_some() && self.allowed.contains(peer.tcp.ip());
         match key {
-            _ if allowed && (compat || key.is_none()) => Ok(Some(Identity::Global)),
+            _ if allowed => Ok(Some(Identity::Global)),
             Some(key) => {
                 let identity = self.access.identify(key);
                 identity.map(Some).ok_or(Refusal::KeyUnknown)
@@ -288,17 +329,17 @@ impl KeyRule {
 // === impl Allowed ===
 
 impl Allowed {
-    /// Evolution's own default is loopback; under strict rules nobody, unless the operator lists them.
+    /// Loopback by default, as in Evolution. Under strict rules nobody does without a key.
     fn new(variable: Option<&str>, compat: Compat) -> Self {
         let listed = |text: &str| {
             let hosts = text.split(',').map(|host| host.trim().to_owned());
             Self::Listed(hosts.filter(|host| !host.is_empty()).collect())
         };
-        match (variable.filter(|text| !text.is_empty()), compat) {
-            (Some("*"), _) => Self::Everybody,
-            (Some(text), _) => listed(text),
-            (None, Compat::Evolution) => listed("127.0.0.1,::1,::ffff:127.0.0.1"),
-            (None, Compat::Strict) => Self::Listed(Vec::new()),
+        match (compat, variable.filter(|text| !text.is_empty())) {
+            (Compat::Strict, _) => Self::Listed(Vec::new()),
+            (Compat::Evolution, Some("*")) => Self::Everybody,
+            (Compat::Evolution, Some(text)) => listed(text),
+            (Compat::Evolution, None) => listed("127.0.0.1,::1,::ffff:127.0.0.1"),
         }
     }
 
@@ -345,8 +386,10 @@ mod tests {
 
     #[test]
     fn allowed_hosts_follow_the_contract() {
-        let strict = Allowed::new(None, Compat::Strict);
-        assert!(!strict.contains([127, 0, 0, 1].into()));
+        for variable in [None, Some("127.0.0.1"), Some("*")] {
+            let strict = Allowed::new(variable, Compat::Strict);
+            assert!(!strict.contains([127, 0, 0, 1].into()));
+        }
         for (variable, address, expected) in [
             (None, "127.0.0.1", true),
             (Some(""), "::1", true),

@@ -66,6 +66,7 @@ impl Oxide {
             clients: Arc::clone(clients),
             dialect: config.binary,
             max_lag: config.max_lag.0,
+            warned: Arc::default(),
         };
         let pumps = Box::new(move |channel: &_| Pump::new(channel, options.clone()));
         let namespaces = Arc::new(Namespaces::new(io, rules, pumps));

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use evows_core::Event;
 use evows_core::hub::{Channel, Cursor, Entry, Offset, Start};
 use evows_core::metrics::{Component, Reason};
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use socketioxide::extract::SocketRef;
+use socketioxide::socket::DisconnectReason;
 use socketioxide::{SendError, SocketError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -26,10 +28,12 @@ use super::client::{Client, Clients};
 const BURST: usize = 32;
 /// Emits between two chances for the writers to run on this thread.
 const EMITS_PER_TURN: usize = 256;
-/// Prepared events kept for clients that are a little behind.
-const PREPARED: usize = 512;
+/// Prepared events kept while somebody is a little behind.
+const PREPARED: usize = 128;
 /// How soon a client with a full queue is tried again.
 const RETRY: Duration = Duration::from_millis(5);
+/// How often the task looks again at once for a client whose place in `/` has to move first.
+const PATIENCE: u32 = 16;
 
 /// Names that stock clients take for their own: they would raise a parse error and drop the connection.
 const RESERVED: [&str; 6] = [
@@ -56,6 +60,8 @@ pub(super) struct Options {
     pub(super) clients: Arc<Clients>,
     pub(super) dialect: Dialect,
     pub(super) max_lag: Duration,
+    /// Which of the reserved names were warned of.
+    pub(super) warned: Arc<[AtomicBool; RESERVED.len()]>,
 }
 
 struct State {
@@ -75,16 +81,17 @@ struct Member {
     stalled: Option<Instant>,
 }
 
-/// An event, encoded once for all clients.
+/// An event, taken apart once for all clients.
 struct Prepared {
     offset: Offset,
-    /// `None` when it cannot be sent to Socket.IO clients.
-    payload: Option<Payload>,
+    /// Or why it cannot be sent to Socket.IO clients.
+    payload: Result<Payload, &'static str>,
 }
 
 /// One run of the task.
 struct Round {
     channel: Arc<Channel>,
+    is_root: bool,
     options: Options,
     deliveries: Counter,
     prepared: VecDeque<Arc<Prepared>>,
@@ -138,9 +145,18 @@ impl Pump {
     pub(super) fn join(self: &Arc<Self>, socket: SocketRef, client: Arc<Client>, after: Offset) {
         let left = Arc::new(AtomicBool::new(false));
         let (gone, pump, leaving) = (Arc::clone(&left), Arc::clone(self), Arc::clone(&client));
-        socket.on_disconnect(async move || {
+        let is_root = socket.ns() == "/";
+        socket.on_disconnect(async move |reason: DisconnectReason| {
             if !gone.swap(true, Ordering::AcqRel) {
                 leaving.leave();
+                if is_root {
+                    leaving.leave_root();
+                }
+                match reason {
+                    DisconnectReason::HeartbeatTimeout => leaving.lost("ping_timeout"),
+                    DisconnectReason::PacketParsingError => leaving.lost("bad_packet"),
+                    _ => {}
+                }
                 pump.changed.notify_one();
             }
         });
@@ -156,6 +172,9 @@ impl Pump {
             return;
         };
         let cursor = channel.follow(Start::After(after));
+        if is_root {
+            client.join_root(channel, after);
+        }
         state.joining.push(Member {
             socket,
             client,
@@ -176,8 +195,9 @@ impl Pump {
     async fn run(self: Arc<Self>) {
         let mut members: Vec<Member> = Vec::new();
         let mut round: Option<Round> = None;
+        let mut held = 0;
         loop {
-            members.retain(|member| !member.left.load(Ordering::Acquire));
+            members.retain(Member::is_here);
             let channel = {
                 let mut state = self.state.lock();
                 members.append(&mut state.joining);
@@ -188,27 +208,48 @@ impl Pump {
                 }
                 state.channel.clone()
             };
-            let Some(channel) = channel else {
-                for member in members.drain(..) {
+            // A channel that was closed and opened again meanwhile is another one.
+            members.retain(|member| {
+                let follows = channel.as_ref();
+                let follows =
+                    follows.is_some_and(|channel| Arc::ptr_eq(channel, member.cursor.channel()));
+                if !follows {
                     member.client.close("namespace_closed");
                 }
-                continue;
-            };
+                follows
+            });
+            let Some(channel) = channel else { continue };
             let round = match &mut round {
                 Some(round) if Arc::ptr_eq(&round.channel, &channel) => round,
                 other => other.insert(Round::new(channel, self.options.clone())),
             };
             // Taken before the members are served: what comes meanwhile wakes it.
             let mut lead = round.channel.follow(Start::Head);
-            let stalled = round.serve(&mut members).await;
+            let pass = round.serve(&mut members).await;
+            held = if pass.held { held + 1 } else { 0 };
+            if pass.more || (1..PATIENCE).contains(&held) {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            if !pass.stalled && !pass.held {
+                round.prepared.clear();
+            }
             self.idle.store(true, Ordering::Relaxed);
             tokio::select! {
                 () = self.changed.notified() => {}
                 _ = lead.ready() => {}
-                () = tokio::time::sleep(RETRY), if stalled => {}
+                () = tokio::time::sleep(RETRY), if pass.stalled || pass.held => {}
             }
             self.idle.store(false, Ordering::Relaxed);
         }
+    }
+}
+
+// === impl Member ===
+
+impl Member {
+    fn is_here(&self) -> bool {
+        !self.left.load(Ordering::Acquire) && !self.client.is_closed()
     }
 }
 
@@ -224,6 +265,7 @@ impl Round {
             .get_or_create(&component)
             .clone();
         Self {
+            is_root: channel.name().is_root(),
             channel,
             options,
             deliveries,
@@ -233,38 +275,33 @@ impl Round {
         }
     }
 
-    /// Goes round until everybody has everything or takes no more; whether somebody takes no more.
-    async fn serve(&mut self, members: &mut Vec<Member>) -> bool {
-        loop {
-            let (mut more, mut stalled) = (false, false);
-            let mut at = 0;
-            while let Some(member) = members.get_mut(at) {
-                match self.advance(member) {
-                    Progress::CaughtUp => at += 1,
-                    Progress::More => {
-                        more = true;
-                        at += 1;
-                    }
-                    Progress::Stalled => {
-                        stalled = true;
-                        at += 1;
-                    }
-                    Progress::Gone => drop(members.swap_remove(at)),
-                }
-                if self.emitted >= EMITS_PER_TURN {
-                    self.emitted = 0;
-                    tokio::task::yield_now().await;
+    /// Gives everybody one turn.
+    async fn serve(&mut self, members: &mut Vec<Member>) -> Pass {
+        let mut pass = Pass::default();
+        let mut at = 0;
+        while let Some(member) = members.get_mut(at) {
+            match self.advance(member) {
+                Progress::CaughtUp => {}
+                Progress::More => pass.more = true,
+                Progress::Stalled => pass.stalled = true,
+                Progress::Held => pass.held = true,
+                Progress::Gone => {
+                    drop(members.swap_remove(at));
+                    continue;
                 }
             }
-            if !more {
-                return stalled;
+            at += 1;
+            if self.emitted >= EMITS_PER_TURN {
+                self.emitted = 0;
+                tokio::task::yield_now().await;
             }
         }
+        pass
     }
 
     /// Hands one client a burst.
     fn advance(&mut self, member: &mut Member) -> Progress {
-        if member.left.load(Ordering::Acquire) {
+        if !member.is_here() {
             return Progress::Gone;
         }
         let mut entries = std::mem::take(&mut self.entries);
@@ -280,10 +317,28 @@ impl Round {
         } else {
             Progress::More
         };
+        // On one connection an event comes on `/` before it comes on its instance's namespace. Asked after the entries were read:
+        // what is in them is in `/` by now.
+        if !self.is_root
+            && let Some(limit) = member.client.limit()
+            && let Some(held) = entries
+                .iter()
+                .position(|entry| entry.position.offset > limit)
+        {
+            if let Some(entry) = entries.get(held) {
+                member.cursor.rewind(entry.position.offset.before());
+            }
+            entries.truncate(held);
+            progress = Progress::Held;
+        }
         for entry in &entries {
             let prepared = self.prepare(entry);
-            let Some(payload) = &prepared.payload else {
-                continue;
+            let payload = match &prepared.payload {
+                Ok(payload) => payload,
+                Err(reason) => {
+                    self.undelivered(reason);
+                    continue;
+                }
             };
             match member.socket.emit(entry.event.name(), payload) {
                 Ok(()) => delivered += 1,
@@ -304,6 +359,9 @@ impl Round {
         }
         entries.clear();
         self.entries = entries;
+        if self.is_root {
+            member.client.advance_root(member.cursor.offset());
+        }
         self.deliveries.inc_by(delivered);
         self.emitted += usize::try_from(delivered).unwrap_or(EMITS_PER_TURN);
         if !matches!(progress, Progress::Stalled) || delivered > 0 {
@@ -343,23 +401,7 @@ impl Round {
         {
             return Arc::clone(prepared);
         }
-        let name = entry.event.name();
-        let payload = if RESERVED.contains(&name) {
-            tracing::warn!(
-                event = name,
-                instance = entry.event.instance(),
-                "clients take this event name for their own: not sent"
-            );
-            self.undelivered("reserved_name");
-            None
-        } else {
-            Payload::new(&entry.event, self.options.dialect)
-                .inspect_err(|error| {
-                    tracing::warn!(event = name, %error, "cannot encode an event");
-                    self.undelivered("encoding");
-                })
-                .ok()
-        };
+        let payload = self.payload(&entry.event);
         let prepared = Arc::new(Prepared { offset, payload });
         // Older ones are for clients that are far behind: they are prepared again each time.
         if self
@@ -374,12 +416,41 @@ impl Round {
         }
         prepared
     }
+
+    fn payload(&self, event: &Event) -> Result<Payload, &'static str> {
+        let name = event.name();
+        if let Some(at) = RESERVED.iter().position(|reserved| *reserved == name) {
+            let warned = self.options.warned.get(at);
+            if warned.is_some_and(|warned| !warned.swap(true, Ordering::Relaxed)) {
+                tracing::warn!(
+                    event = name,
+                    "stock clients take this event name for their own and would disconnect: events of this name are not sent"
+                );
+            }
+            return Err("reserved_name");
+        }
+        Payload::new(event, self.options.dialect).map_err(|error| {
+            tracing::warn!(event = name, %error, "cannot encode an event");
+            "encoding"
+        })
+    }
 }
 
 /// How a client's turn went.
 enum Progress {
     CaughtUp,
     More,
+    /// Its queue is full.
     Stalled,
+    /// Its place in `/` has to move first.
+    Held,
     Gone,
+}
+
+/// What is left to do after everybody had a turn.
+#[derive(Debug, Default)]
+struct Pass {
+    more: bool,
+    stalled: bool,
+    held: bool,
 }

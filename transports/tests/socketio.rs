@@ -1,0 +1,11 @@
+//! The Socket.IO transport over real sockets, in raw frames.
+
+// `cfg(test)` always holds here; it tells clippy that this is test code throughout.
+#[cfg(test)]
+mod socketio {
+    mod door;
+    mod frames;
+    mod harness;
+    mod lifetime;
+    mod pace;
+}
