@@ -228,7 +228,7 @@ async fn the_key_may_come_when_a_namespace_is_joined() {
     }
     let reply = join(&mut client, &format!(r#"40/a,{{"apikey":"{TOKEN_A}"}}"#)).await;
     assert!(reply.starts_with(r#"40/a,{"sid":"#), "{reply}");
-    let reply = join(&mut client, &format!(r#"40,{{"token":"{KEY}"}}"#)).await;
+    let reply = join(&mut client, &format!(r#"40{{"token":"{KEY}"}}"#)).await;
     assert!(reply.starts_with(r#"40{"sid":"#), "{reply}");
 
     let running = Running::strict("handshake_key = \"required\"").await;
@@ -263,7 +263,9 @@ async fn limits_of_one_client_hold() {
 #[tokio::test]
 async fn polling_sessions_are_limited() {
     let running = Running::strict("max_polling_sessions = 1").await;
-    let first = running.polling("").await;
+    let first = running.polling(&format!("apikey={KEY}")).await;
+    first.post("40/a,").await;
+    first.until("40/a,").await;
     let answer = running.get(POLLING).await;
     assert_eq!(answer.status, 503);
     assert_eq!(answer.header("retry-after"), Some("1"));
@@ -280,7 +282,7 @@ fn an_unknown_engine_is_named_with_those_there_are() {
     let problems = Settings::from_text("engine = \"native\"")
         .read::<Config>()
         .unwrap_err();
-    let message = evows_core::config::list(&problems);
+    let message = format!("{problems:?}");
     assert!(
         message.contains("native") && message.contains("socketioxide"),
         "{message}"
