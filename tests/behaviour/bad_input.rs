@@ -148,6 +148,7 @@ async fn garbage_on_a_websocket_closes_it_and_nothing_else() {
             // A server may close before it has read an oversize frame to its end.
             assert!(shown.starts_with("xxxx"), "{shown}: {error}");
         });
+        eprintln!("{shown}");
         frames.closed().await;
     }
     let event = message("loja1", "1");

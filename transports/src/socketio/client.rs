@@ -1,6 +1,6 @@
 //! The clients of the transport: who they are, and how they are closed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -9,6 +9,7 @@ use std::time::Duration;
 use evows_core::Shutdown;
 use evows_core::access::Identity;
 use evows_core::http::Peer;
+use evows_core::hub::Offset;
 use evows_core::metrics::{Component, Metrics};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
@@ -35,6 +36,8 @@ pub(super) struct Clients {
     max_polling: usize,
     draining: AtomicBool,
     table: Mutex<Table>,
+    /// Those that may still have to join a namespace, the oldest first.
+    joining: Mutex<VecDeque<(Instant, Weak<Client>)>>,
     /// Told whenever a client is gone.
     left: Notify,
 }
@@ -60,7 +63,13 @@ pub(super) struct Client {
     gone: Shutdown,
     refused: AtomicU32,
     joined: AtomicU32,
+    has_joined: AtomicBool,
+    /// The offset up to which it has the root channel; [`NOT_JOINED`] when it does not follow that.
+    root: AtomicU64,
 }
+
+/// What stands for an offset in a client that does not follow the root channel.
+const NOT_JOINED: u64 = u64::MAX;
 
 // === impl Clients ===
 
@@ -80,6 +89,7 @@ impl Clients {
             max_polling,
             draining: AtomicBool::new(false),
             table: Mutex::default(),
+            joining: Mutex::default(),
             left: Notify::new(),
         }
     }
@@ -132,7 +142,11 @@ impl Clients {
             gone: Shutdown::new(),
             refused: AtomicU32::new(0),
             joined: AtomicU32::new(0),
+            has_joined: AtomicBool::new(false),
+            root: AtomicU64::new(NOT_JOINED),
         });
+        let joining = (Instant::now(), Arc::downgrade(&client));
+        self.joining.lock().push_back(joining);
         self.live.fetch_add(1, Ordering::Relaxed);
         self.gauge.inc();
         let mut table = self.table.lock();
@@ -158,6 +172,30 @@ impl Clients {
             .get(session)
             .and_then(Weak::upgrade);
         client.filter(|client| !client.gone.is_started())
+    }
+
+    /// Closes clients that join nothing for `limit`. Runs as long as the transport does.
+    pub(super) async fn expect_joins(clients: Weak<Self>, limit: Duration) {
+        let mut tick = tokio::time::interval((limit / 4).clamp(DRAIN_TICK, Duration::from_secs(1)));
+        loop {
+            tick.tick().await;
+            let Some(clients) = clients.upgrade() else {
+                return;
+            };
+            while let Some(client) = clients.next_late(limit) {
+                if let Some(client) = client.upgrade()
+                    && !client.has_joined.load(Ordering::Relaxed)
+                {
+                    client.close("never_joined");
+                }
+            }
+        }
+    }
+
+    fn next_late(&self, limit: Duration) -> Option<Weak<Client>> {
+        let late = |(since, _): &mut (Instant, _)| since.elapsed() >= limit;
+        let (_, client) = self.joining.lock().pop_front_if(late)?;
+        Some(client)
     }
 
     /// Refuses new clients, and closes those there are, evenly over `over`. What is already in the channels is written first, as
@@ -253,8 +291,22 @@ impl Client {
         let taken = self.joined.fetch_add(1, Ordering::Relaxed);
         if taken >= most {
             self.leave();
+            return false;
         }
-        taken < most
+        self.has_joined.store(true, Ordering::Relaxed);
+        true
+    }
+
+    /// Notes how far it has the root channel; `None` when it does not follow that.
+    pub(super) fn has_root(&self, through: Option<Offset>) {
+        let through = through.map_or(NOT_JOINED, Offset::get);
+        self.root.store(through, Ordering::Release);
+    }
+
+    /// Whether it still has to get something from the root channel, whose newest entry is `newest`, before it may get
+    /// `offset` elsewhere: on one connection the root's copy comes first (contract section 9, vector 8).
+    pub(super) fn waits_for_root(&self, offset: Offset, newest: Offset) -> bool {
+        self.root.load(Ordering::Acquire) < offset.min(newest).get()
     }
 
     /// Gives a namespace back.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use evows_core::hub::{Channel, Cursor, Entry, Offset, Start};
+use evows_core::hub::{Channel, ChannelName, Cursor, Entry, Hub, Offset, Start};
 use evows_core::metrics::{Component, Reason};
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
@@ -28,8 +28,8 @@ const BURST: usize = 32;
 const EMITS_PER_TURN: usize = 256;
 /// Prepared events kept for clients that are a little behind.
 const PREPARED: usize = 512;
-/// How soon a client with a full queue is tried again.
-const RETRY: Duration = Duration::from_millis(5);
+/// How soon a client that could not be served is tried again.
+const RETRY: Duration = Duration::from_millis(2);
 
 /// Names that stock clients take for their own: they would raise a parse error and drop the connection.
 const RESERVED: [&str; 6] = [
@@ -56,6 +56,7 @@ pub(super) struct Options {
     pub(super) clients: Arc<Clients>,
     pub(super) dialect: Dialect,
     pub(super) max_lag: Duration,
+    pub(super) hub: Arc<Hub>,
 }
 
 struct State {
@@ -86,6 +87,8 @@ struct Prepared {
 struct Round {
     channel: Arc<Channel>,
     options: Options,
+    /// The root channel, unless this is it.
+    root: Option<Arc<Channel>>,
     deliveries: Counter,
     prepared: VecDeque<Arc<Prepared>>,
     entries: Vec<Arc<Entry>>,
@@ -138,8 +141,12 @@ impl Pump {
     pub(super) fn join(self: &Arc<Self>, socket: SocketRef, client: Arc<Client>, after: Offset) {
         let left = Arc::new(AtomicBool::new(false));
         let (gone, pump, leaving) = (Arc::clone(&left), Arc::clone(self), Arc::clone(&client));
+        let is_root = socket.ns() == "/";
         socket.on_disconnect(async move || {
             if !gone.swap(true, Ordering::AcqRel) {
+                if is_root {
+                    leaving.has_root(None);
+                }
                 leaving.leave();
                 pump.changed.notify_one();
             }
@@ -200,12 +207,12 @@ impl Pump {
             };
             // Taken before the members are served: what comes meanwhile wakes it.
             let mut lead = round.channel.follow(Start::Head);
-            let stalled = round.serve(&mut members).await;
+            let again = round.serve(&mut members).await;
             self.idle.store(true, Ordering::Relaxed);
             tokio::select! {
                 () = self.changed.notified() => {}
                 _ = lead.ready() => {}
-                () = tokio::time::sleep(RETRY), if stalled => {}
+                () = tokio::time::sleep(RETRY), if again => {}
             }
             self.idle.store(false, Ordering::Relaxed);
         }
@@ -223,9 +230,12 @@ impl Round {
             .deliveries
             .get_or_create(&component)
             .clone();
+        let root = ChannelName::root();
+        let others = (*channel.name() != root).then(|| options.hub.channel(&root));
         Self {
             channel,
             options,
+            root: others.flatten(),
             deliveries,
             prepared: VecDeque::new(),
             entries: Vec::new(),
@@ -233,10 +243,10 @@ impl Round {
         }
     }
 
-    /// Goes round until everybody has everything or takes no more; whether somebody takes no more.
+    /// Goes round until everybody has everything or takes no more; whether somebody has to be tried again.
     async fn serve(&mut self, members: &mut Vec<Member>) -> bool {
         loop {
-            let (mut more, mut stalled) = (false, false);
+            let (mut more, mut again) = (false, false);
             let mut at = 0;
             while let Some(member) = members.get_mut(at) {
                 match self.advance(member) {
@@ -245,8 +255,8 @@ impl Round {
                         more = true;
                         at += 1;
                     }
-                    Progress::Stalled => {
-                        stalled = true;
+                    Progress::Stalled | Progress::Waiting => {
+                        again = true;
                         at += 1;
                     }
                     Progress::Gone => drop(members.swap_remove(at)),
@@ -257,7 +267,7 @@ impl Round {
                 }
             }
             if !more {
-                return stalled;
+                return again;
             }
         }
     }
@@ -281,6 +291,11 @@ impl Round {
             Progress::More
         };
         for entry in &entries {
+            if self.waits_for_root(member, entry) {
+                member.cursor.rewind(entry.position.offset.before());
+                progress = Progress::Waiting;
+                break;
+            }
             let prepared = self.prepare(entry);
             let Some(payload) = &prepared.payload else {
                 continue;
@@ -304,6 +319,9 @@ impl Round {
         }
         entries.clear();
         self.entries = entries;
+        if self.channel.name().is_root() {
+            member.client.has_root(Some(member.cursor.offset()));
+        }
         self.deliveries.inc_by(delivered);
         self.emitted += usize::try_from(delivered).unwrap_or(EMITS_PER_TURN);
         if !matches!(progress, Progress::Stalled) || delivered > 0 {
@@ -316,6 +334,13 @@ impl Round {
             }
         }
         progress
+    }
+
+    fn waits_for_root(&self, member: &Member, entry: &Entry) -> bool {
+        let newest = |root: &Arc<Channel>| root.head().offset;
+        let offset = entry.position.offset;
+        let root = self.root.as_ref();
+        root.is_some_and(|root| member.client.waits_for_root(offset, newest(root)))
     }
 
     /// Closes a client that cannot be served any more; what it has not got counts as undelivered.
@@ -380,6 +405,9 @@ impl Round {
 enum Progress {
     CaughtUp,
     More,
+    /// Its queue is full.
     Stalled,
+    /// Its copy on the root channel comes first.
+    Waiting,
     Gone,
 }
