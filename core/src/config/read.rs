@@ -154,17 +154,16 @@ impl Reader<'_> {
                 && let Some((found, expected)) = rest.rsplit_once(", expected ")
             {
                 let expected = type_in_words(expected);
-                let message = if secret {
-                    format!(
+                if secret {
+                    let message = format!(
                         "{subject} must be {expected}, which its variable or file does not give"
-                    )
-                } else {
-                    format!(
-                        "{subject} must be {expected}, not {}",
-                        found_in_words(found)
-                    )
-                };
-                return Problem::new(code, message);
+                    );
+                    return Problem::new(code, message);
+                }
+                let message = format!("{subject} must be {expected}, not {}", in_words(found));
+                let mut problem = Problem::new(code, message);
+                problem.help = rewrite(key, expected, found);
+                return problem;
             }
         }
         if secret {
@@ -173,9 +172,10 @@ impl Reader<'_> {
                 format!("the value that {subject} takes from outside the file is not accepted"),
             );
         }
-        let message = match key {
-            Some(key) => format!("`{key}`: {message}"),
-            None => message.to_owned(),
+        let message = match (type_in_words(message), key) {
+            (expected, _) if expected != message => format!("{subject} must be {expected}"),
+            (_, Some(key)) => format!("`{key}`: {message}"),
+            (_, None) => message.to_owned(),
         };
         Problem::new(codes::INVALID_VALUE, message)
     }
@@ -255,6 +255,18 @@ fn missing_field(message: &str) -> Option<&str> {
         .and_then(|rest| rest.strip_suffix('`'))
 }
 
+/// How to write a string that looks like what was expected.
+fn rewrite(key: Option<&str>, expected: &str, found: &str) -> Option<String> {
+    let string = found.strip_prefix("string ")?;
+    if expected == "an array" {
+        return Some(format!("write `{} = [{string}]`", key?));
+    }
+    let wants_scalar = expected.contains("number") || expected.contains("`true`");
+    let scalar = string.trim_matches('"');
+    let fits = scalar.parse::<f64>().is_ok() || scalar.parse::<bool>().is_ok();
+    (wants_scalar && fits).then(|| "write it without the quotes".to_owned())
+}
+
 /// The words of a message that stand in backticks.
 fn quoted(message: &str) -> Vec<&str> {
     message.split('`').skip(1).step_by(2).collect()
@@ -270,12 +282,17 @@ fn type_in_words(expected: &str) -> &str {
         "a boolean" => "`true` or `false`",
         "a sequence" => "an array",
         "a map" => "a table",
+        "path string" => "a path",
+        "socket address" | "invalid socket address syntax" => {
+            "an address and a port such as \"127.0.0.1:8080\""
+        }
+        "IP address" | "invalid IP address syntax" => "a network such as \"10.0.0.0/8\"",
         other if other.starts_with("struct ") => "a table",
         other => other,
     }
 }
 
-fn found_in_words(found: &str) -> String {
+fn in_words(found: &str) -> String {
     match found {
         "map" => "a table".to_owned(),
         "sequence" => "an array".to_owned(),
