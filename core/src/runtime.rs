@@ -21,7 +21,7 @@ use crate::access::{Access, KeyError, KeyOrigin, global_key};
 use crate::cli::Exit;
 use crate::config::{Config, ServerConfig};
 use crate::http::{BindError, Host, RouteConflict, Routes};
-use crate::hub::{Hub, Retention};
+use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::plugin::{
     BuildError, Environment, Lifecycle, LifecycleError, Shared, Transport, TransportError,
@@ -152,7 +152,7 @@ async fn start(
     let access = Arc::new(Access::new(server.compat));
     let key = global_key(server.api_key.as_deref(), &server.data_dir)?;
     let shared = Arc::new(Shared {
-        hub: Arc::new(Hub::new(Retention::default())),
+        hub: Arc::new(Hub::new(config.hub)),
         lifecycle: OnceLock::new(),
         access: Arc::clone(&access),
         server: Arc::clone(&server),

@@ -16,10 +16,12 @@ const SHIPPED: &[&str] = &[
     "sink blackhole",
     "sink socketio",
     "sink stdout",
+    "transport socketio",
     "policy both",
     "policy env",
     "policy global",
     "policy traditional",
+    "lifecycle evolution",
 ];
 
 fn each(check: impl Fn(&Registration)) {

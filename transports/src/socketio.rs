@@ -107,7 +107,7 @@ pub struct SocketIo {
 
 register_transport!(
     SocketIo,
-    summary = "Serves channels as Socket.IO namespaces: `/` and `/<instance>`",
+    summary = "Serves channels as Socket.IO namespaces: `/` and `/<instance>`.",
     example = "transports = [\"polling\", \"websocket\"]\n",
 );
 

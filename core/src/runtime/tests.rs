@@ -14,6 +14,7 @@ use crate::Event;
 use crate::cli::Exit;
 use crate::config::{self, Config, Input, Period, Pipeline, ServerConfig, Settings, SinkNode};
 use crate::http::{BindError, Host, Listening, Routes};
+use crate::hub::Retention;
 use crate::metrics::Metrics;
 use crate::plugin::{
     BuildContext, BuildError, Environment, Instance, Instances, Lifecycle, LifecycleError,
@@ -202,6 +203,7 @@ async fn live(feed: &str, bin: &str, taken: bool, stop: Shutdown) -> (Exit, Vec<
     };
     let config = Config {
         server: Arc::new(server),
+        hub: Retention::default(),
         lifecycle: component("lifecycle", &NOBODY, ""),
         transports: Vec::new(),
         pipeline: Pipeline {

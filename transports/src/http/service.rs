@@ -83,7 +83,7 @@ impl Service {
     }
 
     fn health(&self) -> Response {
-        if self.shutdown.is_started() {
+        if self.routes.is_stopping() || self.shutdown.is_started() {
             let body = Json(json!({ "status": "stopping" }));
             (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
         } else {
