@@ -53,7 +53,7 @@ impl Reader<'_> {
                     Err(error) => error,
                 };
             let Some(span) = error.span() else {
-                problems.push(self.problem(&error, None, None));
+                problems.push(self.problem(&error, &[], None));
                 return Err(redact(problems, &leaves));
             };
             let leaf = leaves.iter().find(|leaf| leaf.span == span);
@@ -74,8 +74,8 @@ impl Reader<'_> {
                 .is_some_and(|field| removed.iter().any(|key| key == field));
             let unresolved = leaf.is_some_and(|leaf| leaf.resolved.is_none());
             if !about_removed && !unresolved {
-                let key = tree::path_to(node, &span).and_then(|path| path.last().cloned());
-                problems.push(self.problem(error, key.as_deref(), leaf));
+                let path = tree::path_to(node, &span).unwrap_or_default();
+                problems.push(self.problem(error, &path, leaf));
             }
             match tree::remove(&mut rest, &span) {
                 Some(key) => removed.push(key),
@@ -110,8 +110,8 @@ impl Reader<'_> {
         (leaves, problems)
     }
 
-    fn problem(self, error: &Error, key: Option<&str>, leaf: Option<&Leaf>) -> Problem {
-        let problem = self.classify(error.message(), key, leaf);
+    fn problem(self, error: &Error, path: &[String], leaf: Option<&Leaf>) -> Problem {
+        let problem = self.classify(error.message(), path, leaf);
         match error.span() {
             Some(span) => problem.at_span(span),
             None => problem,
@@ -119,15 +119,21 @@ impl Reader<'_> {
     }
 
     /// Makes a problem of serde's message, which is English and the only thing that serde gives.
-    fn classify(self, message: &str, key: Option<&str>, leaf: Option<&Leaf>) -> Problem {
+    fn classify(self, message: &str, path: &[String], leaf: Option<&Leaf>) -> Problem {
+        let key = path.last().map(String::as_str);
         let secret = leaf.is_some_and(Leaf::is_secret);
         let words = quoted(message);
         let name = words.first().copied().unwrap_or_default();
         if message.starts_with("unknown field ") {
-            let keys = words.iter().skip(1).chain(self.other_keys).copied();
+            // Other keys of the table stand beside the plugin's own, not in tables below.
+            let (place, others) = match path {
+                [.., table, _] => (format!("in `{table}`"), &[][..]),
+                _ => ("here".to_owned(), self.other_keys),
+            };
+            let keys = words.iter().skip(1).chain(others).copied();
             let keys: Vec<&str> = keys.collect();
-            let problem =
-                Problem::new(codes::UNKNOWN_KEY, format!("there is no key `{name}` here"));
+            let message = format!("there is no key `{name}` {place}");
+            let problem = Problem::new(codes::UNKNOWN_KEY, message);
             return offer(problem, name, &keys);
         }
         if let Some(field) = missing_field(message) {
