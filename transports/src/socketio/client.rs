@@ -64,6 +64,8 @@ pub(super) struct Client {
     refused: AtomicU32,
     joined: AtomicU32,
     has_joined: AtomicBool,
+    /// Whether its end was counted, when it was not closed from this side.
+    counted: AtomicBool,
     /// The offset up to which it has the root channel; [`NOT_JOINED`] when it does not follow that.
     root: AtomicU64,
 }
@@ -143,6 +145,7 @@ impl Clients {
             refused: AtomicU32::new(0),
             joined: AtomicU32::new(0),
             has_joined: AtomicBool::new(false),
+            counted: AtomicBool::new(false),
             root: AtomicU64::new(NOT_JOINED),
         });
         let joining = (Instant::now(), Arc::downgrade(&client));
@@ -263,6 +266,16 @@ impl Client {
         }
         if reason != "shutdown" {
             tracing::warn!(transport = %clients.component, client = %self.peer.client, reason, "closed a client");
+        }
+    }
+
+    /// Counts a session that ended from the other side, once.
+    pub(super) fn ended(&self, reason: Option<&'static str>) {
+        if let Some(reason) = reason
+            && !self.gone.is_started()
+            && !self.counted.swap(true, Ordering::Relaxed)
+        {
+            self.clients.metrics.close(&self.clients.component, reason);
         }
     }
 

@@ -13,8 +13,8 @@ use super::namespaces::{Namespaces, Rules};
 use super::pump::{Options, Pump};
 use super::{Carrier, Config};
 
-/// Packets that wait for one client inside the engine. Slots are made on demand, so a high limit costs nothing at rest.
-const QUEUE: usize = 512;
+/// Packets that wait for one client inside the engine, each a copy of its own: what a client that stopped reading costs.
+const QUEUE: usize = 128;
 /// Clients mostly listen.
 const READ_BUFFER: usize = 512;
 

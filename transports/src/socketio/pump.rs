@@ -14,6 +14,7 @@ use evows_core::metrics::{Component, Reason};
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use socketioxide::extract::SocketRef;
+use socketioxide::socket::DisconnectReason;
 use socketioxide::{SendError, SocketError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -142,7 +143,8 @@ impl Pump {
         let left = Arc::new(AtomicBool::new(false));
         let (gone, pump, leaving) = (Arc::clone(&left), Arc::clone(self), Arc::clone(&client));
         let is_root = socket.ns() == "/";
-        socket.on_disconnect(async move || {
+        socket.on_disconnect(async move |reason: DisconnectReason| {
+            leaving.ended(label(reason));
             if !gone.swap(true, Ordering::AcqRel) {
                 if is_root {
                     leaving.has_root(None);
@@ -398,6 +400,19 @@ impl Round {
             self.prepared.push_back(Arc::clone(&prepared));
         }
         prepared
+    }
+}
+
+/// Why a client went by itself, as the counter says it; `None` for what is no end of the connection.
+fn label(reason: DisconnectReason) -> Option<&'static str> {
+    match reason {
+        DisconnectReason::TransportClose => Some("transport_close"),
+        DisconnectReason::TransportError => Some("transport_error"),
+        DisconnectReason::HeartbeatTimeout => Some("ping_timeout"),
+        DisconnectReason::PacketParsingError => Some("parse_error"),
+        DisconnectReason::MultipleHttpPollingError => Some("concurrent_polls"),
+        DisconnectReason::ClosingServer => Some("shutdown"),
+        DisconnectReason::ClientNSDisconnect | DisconnectReason::ServerNSDisconnect => None,
     }
 }
 
