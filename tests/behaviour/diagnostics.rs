@@ -26,10 +26,14 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/diagnostics")
 }
 
+fn is_toml(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|it| it == "toml")
+}
+
 fn cases() -> Vec<String> {
     let files = fs::read_dir(folder()).unwrap();
     let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-    let mut cases: Vec<_> = names.filter(|name| name.ends_with(".toml")).collect();
+    let mut cases: Vec<_> = names.filter(|name| is_toml(name)).collect();
     cases.sort();
     cases
 }
@@ -60,7 +64,7 @@ fn json_tells_programs_the_same() {
         let output = evows(&folder(), &["validate", &case, "--format", "json"]);
         assert_eq!(output.status.code(), Some(78), "{case}");
         assert!(output.stderr.is_empty(), "{case}");
-        let golden = fs::read_to_string(folder().join(&case).with_extension("stderr")).unwrap();
+        let shown = text(&evows(&folder(), &["validate", &case]).stderr);
         let lines = text(&output.stdout);
         assert!(!lines.is_empty(), "{case}");
         for line in lines.lines() {
@@ -68,13 +72,13 @@ fn json_tells_programs_the_same() {
             let (severity, code) = (&object["severity"], &object["code"]);
             let (severity, code) = (severity.as_str().unwrap(), code.as_str().unwrap());
             assert!(
-                golden.contains(&format!("{severity}[{code}]")),
+                shown.contains(&format!("{severity}[{code}]")),
                 "{case}: {line}"
             );
             assert_eq!(object["file"], case.as_str());
             if let Some(at) = object["line"].as_u64() {
                 let place = format!("--> {case}:{at}:{}", object["column"]);
-                assert!(golden.contains(&place), "{case}: {line}");
+                assert!(shown.contains(&place), "{case}: {line}");
             }
         }
     }

@@ -34,6 +34,8 @@ struct Graph<'v> {
     uncertain: Vec<bool>,
     /// What each vertex is read by: the ports.
     read: Vec<Vec<Option<&'v str>>>,
+    /// Whether every vertex of the file is here.
+    complete: bool,
     problems: Vec<Problem>,
 }
 
@@ -51,6 +53,7 @@ pub(super) fn check(
         upstream: vec![Vec::new(); vertices.len()],
         uncertain: vec![false; vertices.len()],
         read: vec![Vec::new(); vertices.len()],
+        complete,
         problems: Vec::new(),
     };
     for (index, vertex) in vertices.iter().enumerate() {
@@ -163,19 +166,25 @@ impl<'v> Graph<'v> {
             return (None, Some(Problem::new(codes::NOT_AN_INPUT, message)));
         }
         let candidates = self.candidates();
+        let near = suggest(&input.id, candidates.iter().copied());
+        if near.is_none() && !self.complete {
+            // It may be what could not be read.
+            return (None, None);
+        }
         let problem = Problem::new(
             codes::UNKNOWN_INPUT,
             format!("there is no source or filter `{}`", input.id),
         )
         .expected(candidates.iter().copied());
-        match suggest(&input.id, candidates.iter().copied()) {
+        match near {
             Some(near) => {
                 let meant = self.by_id.get(near).map(|&index| (index, None));
                 (meant, Some(problem.help(format!("did you mean `{near}`?"))))
             }
             None if candidates.is_empty() => (None, Some(problem)),
             None => {
-                let help = format!("there are {}", candidates.join(", "));
+                let list: Vec<_> = candidates.iter().map(|id| format!("`{id}`")).collect();
+                let help = format!("it can be {}", list.join(", "));
                 (None, Some(problem.help(help)))
             }
         }

@@ -170,9 +170,12 @@ impl Loader<'_> {
                 "key"
             };
             let message = format!("there is no {what} `{name}` at the top level");
-            let problem = Problem::new(codes::UNKNOWN_SECTION, message);
-            self.problems
-                .push(offer(problem, name, &SECTIONS).at_span(key.span()));
+            let problem = Problem::new(codes::UNKNOWN_SECTION, message).at_span(key.span());
+            self.problems.push(if section::is_key_of_server(name) {
+                problem.help(format!("`{name}` belongs into `[server]`"))
+            } else {
+                offer(problem, name, &SECTIONS)
+            });
         }
     }
 
@@ -504,14 +507,32 @@ fn duplicate_ids(vertices: &[&Vertex]) -> Vec<Problem> {
     problems
 }
 
+/// What the parser says of a key that is there already.
+const DUPLICATE: &str = "duplicate key";
+
 /// Syntax errors, and the problems that do not follow from them: those of other lines.
 fn beside_syntax(problems: Vec<Problem>, errors: &[Error], text: &str) -> Vec<Problem> {
     let line = |at: usize| text.get(..at).unwrap_or(text).matches('\n').count();
-    let mut all: Vec<Problem> = errors.iter().map(syntax).collect();
-    let broken: Vec<usize> = errors
-        .iter()
-        .filter_map(|error| Some(line(error.span()?.start)))
-        .collect();
+    let mut all = Vec::new();
+    let mut broken: Vec<usize> = Vec::new();
+    // Where a section begins that is there twice: its keys are there twice as well.
+    let mut repeated = None;
+    for error in errors {
+        let at = error.span().unwrap_or_default().start;
+        let own = text.lines().nth(line(at)).unwrap_or_default();
+        let since = repeated.and_then(|begin| text.get(begin..at));
+        let follows = since.is_some_and(|since| !since.contains("\n["));
+        if own.trim_start().starts_with('[') && error.message() == DUPLICATE {
+            repeated = Some(at);
+        } else if follows && error.message() == DUPLICATE {
+            continue;
+        }
+        // What a parser says after its first error in a line is mostly about that error.
+        if !broken.contains(&line(at)) {
+            broken.push(line(at));
+            all.push(syntax(error));
+        }
+    }
     all.extend(problems.into_iter().filter(|problem| match &problem.place {
         Place::Span(span) => !broken.contains(&line(span.start)),
         _ => false,
@@ -521,7 +542,7 @@ fn beside_syntax(problems: Vec<Problem>, errors: &[Error], text: &str) -> Vec<Pr
 
 fn syntax(error: &Error) -> Problem {
     let message = error.message();
-    let problem = if message == "duplicate key" {
+    let problem = if message == DUPLICATE {
         Problem::new(codes::DUPLICATE_KEY, "this key or section is there already")
             .help("a key and a section may be written once; merge the two")
     } else {

@@ -53,7 +53,7 @@ impl Reader<'_> {
                     Err(error) => error,
                 };
             let Some(span) = error.span() else {
-                problems.push(self.problem(&error, None, None));
+                problems.push(self.problem(&error, &[], None));
                 return Err(redact(problems, &leaves));
             };
             let leaf = leaves.iter().find(|leaf| leaf.span == span);
@@ -74,8 +74,8 @@ impl Reader<'_> {
                 .is_some_and(|field| removed.iter().any(|key| key == field));
             let unresolved = leaf.is_some_and(|leaf| leaf.resolved.is_none());
             if !about_removed && !unresolved {
-                let key = tree::path_to(node, &span).and_then(|path| path.last().cloned());
-                problems.push(self.problem(error, key.as_deref(), leaf));
+                let path = tree::path_to(node, &span).unwrap_or_default();
+                problems.push(self.problem(error, &path, leaf));
             }
             match tree::remove(&mut rest, &span) {
                 Some(key) => removed.push(key),
@@ -110,8 +110,8 @@ impl Reader<'_> {
         (leaves, problems)
     }
 
-    fn problem(self, error: &Error, key: Option<&str>, leaf: Option<&Leaf>) -> Problem {
-        let problem = self.classify(error.message(), key, leaf);
+    fn problem(self, error: &Error, path: &[String], leaf: Option<&Leaf>) -> Problem {
+        let problem = self.classify(error.message(), path, leaf);
         match error.span() {
             Some(span) => problem.at_span(span),
             None => problem,
@@ -119,15 +119,21 @@ impl Reader<'_> {
     }
 
     /// Makes a problem of serde's message, which is English and the only thing that serde gives.
-    fn classify(self, message: &str, key: Option<&str>, leaf: Option<&Leaf>) -> Problem {
+    fn classify(self, message: &str, path: &[String], leaf: Option<&Leaf>) -> Problem {
+        let key = path.last().map(String::as_str);
         let secret = leaf.is_some_and(Leaf::is_secret);
         let words = quoted(message);
         let name = words.first().copied().unwrap_or_default();
         if message.starts_with("unknown field ") {
-            let keys = words.iter().skip(1).chain(self.other_keys).copied();
+            // Other keys of the table stand beside the plugin's own, not in tables below.
+            let (place, others) = match path {
+                [.., table, _] => (format!("in `{table}`"), &[][..]),
+                _ => ("here".to_owned(), self.other_keys),
+            };
+            let keys = words.iter().skip(1).chain(others).copied();
             let keys: Vec<&str> = keys.collect();
-            let problem =
-                Problem::new(codes::UNKNOWN_KEY, format!("there is no key `{name}` here"));
+            let message = format!("there is no key `{name}` {place}");
+            let problem = Problem::new(codes::UNKNOWN_KEY, message);
             return offer(problem, name, &keys);
         }
         if let Some(field) = missing_field(message) {
@@ -154,17 +160,16 @@ impl Reader<'_> {
                 && let Some((found, expected)) = rest.rsplit_once(", expected ")
             {
                 let expected = type_in_words(expected);
-                let message = if secret {
-                    format!(
+                if secret {
+                    let message = format!(
                         "{subject} must be {expected}, which its variable or file does not give"
-                    )
-                } else {
-                    format!(
-                        "{subject} must be {expected}, not {}",
-                        found_in_words(found)
-                    )
-                };
-                return Problem::new(code, message);
+                    );
+                    return Problem::new(code, message);
+                }
+                let message = format!("{subject} must be {expected}, not {}", in_words(found));
+                let mut problem = Problem::new(code, message);
+                problem.help = rewrite(key, expected, found);
+                return problem;
             }
         }
         if secret {
@@ -173,9 +178,10 @@ impl Reader<'_> {
                 format!("the value that {subject} takes from outside the file is not accepted"),
             );
         }
-        let message = match key {
-            Some(key) => format!("`{key}`: {message}"),
-            None => message.to_owned(),
+        let message = match (type_in_words(message), key) {
+            (expected, _) if expected != message => format!("{subject} must be {expected}"),
+            (_, Some(key)) => format!("`{key}`: {message}"),
+            (_, None) => message.to_owned(),
         };
         Problem::new(codes::INVALID_VALUE, message)
     }
@@ -255,6 +261,18 @@ fn missing_field(message: &str) -> Option<&str> {
         .and_then(|rest| rest.strip_suffix('`'))
 }
 
+/// How to write a string that looks like what was expected.
+fn rewrite(key: Option<&str>, expected: &str, found: &str) -> Option<String> {
+    let string = found.strip_prefix("string ")?;
+    if expected == "an array" {
+        return Some(format!("write `{} = [{string}]`", key?));
+    }
+    let wants_scalar = expected.contains("number") || expected.contains("`true`");
+    let scalar = string.trim_matches('"');
+    let fits = scalar.parse::<f64>().is_ok() || scalar.parse::<bool>().is_ok();
+    (wants_scalar && fits).then(|| "write it without the quotes".to_owned())
+}
+
 /// The words of a message that stand in backticks.
 fn quoted(message: &str) -> Vec<&str> {
     message.split('`').skip(1).step_by(2).collect()
@@ -270,12 +288,17 @@ fn type_in_words(expected: &str) -> &str {
         "a boolean" => "`true` or `false`",
         "a sequence" => "an array",
         "a map" => "a table",
+        "path string" => "a path",
+        "socket address" | "invalid socket address syntax" => {
+            "an address and a port such as \"127.0.0.1:8080\""
+        }
+        "IP address" | "invalid IP address syntax" => "a network such as \"10.0.0.0/8\"",
         other if other.starts_with("struct ") => "a table",
         other => other,
     }
 }
 
-fn found_in_words(found: &str) -> String {
+fn in_words(found: &str) -> String {
     match found {
         "map" => "a table".to_owned(),
         "sequence" => "an array".to_owned(),

@@ -1,6 +1,6 @@
 //! The sections of `evows.toml`, and which keys of them core reads itself.
 
-use super::{Problem, codes};
+use super::{Problem, ServerConfig, codes};
 use crate::registry::{Kind, Registration};
 
 /// A section that holds plugins.
@@ -82,4 +82,12 @@ pub(super) fn explain(problem: &mut Problem, plugin: &Registration) {
             1,
         );
     }
+}
+
+/// Whether `[server]` has this key.
+pub(super) fn is_key_of_server(name: &str) -> bool {
+    let schema = schemars::schema_for!(ServerConfig);
+    schema
+        .pointer("/properties")
+        .is_some_and(|keys| keys.get(name).is_some())
 }

@@ -8,6 +8,8 @@
 //! | `DELETE /instance/delete/{instance}` | forgets an instance and closes its channel |
 //! | `POST /websocket/set/{instance}` | sets what an instance receives |
 //! | `GET /websocket/find/{instance}` | shows what an instance is set to |
+//! | `POST /webhook/set/{instance}` | checks the body, and answers 501: there is no sink for it yet |
+//! | `GET /webhook/find/{instance}` | `null`: nothing can be set |
 //!
 //! The key goes into the header `apikey`: the global one, or the token of the instance in the path. Everything
 //! is kept in `instances.redb` below `server.data_dir`; a call is answered once its change is on the disk.
@@ -115,6 +117,9 @@ impl LifecyclePlugin for Evolution {
             Arc::clone(cx.access()),
         ));
         cx.mount("/websocket", api::websocket(Arc::clone(&registry)));
+        for prefix in ["/webhook/set", "/webhook/find"] {
+            cx.mount(prefix, api::webhook(Arc::clone(&registry)));
+        }
         cx.mount("/instance", api::instance(Arc::clone(&registry)));
         Ok(Self(registry))
     }

@@ -75,7 +75,12 @@ impl Frames {
         let next = async {
             loop {
                 match self.0.next().await {
-                    Some(Ok(Message::Text(text))) if text.as_str() == "2" => self.send("3").await,
+                    Some(Ok(Message::Text(text))) if text.as_str() == "2" => {
+                        // The server may have closed while its ping was on the way.
+                        if self.send_message(Message::text("3")).await.is_err() {
+                            return Frame::Closed;
+                        }
+                    }
                     Some(Ok(Message::Text(text))) => return Frame::Text(text.as_str().to_owned()),
                     Some(Ok(Message::Binary(bytes))) => return Frame::Binary(bytes.to_vec()),
                     Some(Ok(Message::Close(_)) | Err(_)) | None => return Frame::Closed,

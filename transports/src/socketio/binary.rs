@@ -223,7 +223,7 @@ mod tests {
     fn shown(payload: &Payload) -> String {
         fn show(payload: &Payload) -> Payload {
             match payload {
-                Payload::Bytes(bytes) => Payload::Text(format!("<{bytes:02x?}>")),
+                Payload::Bytes(bytes) => Payload::Text(format!("<{:02x?}>", bytes.to_vec())),
                 Payload::Array(items) => Payload::Array(items.iter().map(show).collect()),
                 Payload::Object(members) => {
                     let members = members

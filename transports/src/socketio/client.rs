@@ -1,6 +1,6 @@
 //! The clients of the transport: who they are, and how they are closed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use evows_core::Shutdown;
 use evows_core::access::Identity;
 use evows_core::http::Peer;
-use evows_core::hub::{Channel, Offset};
+use evows_core::hub::Offset;
 use evows_core::metrics::{Component, Metrics};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
@@ -36,6 +36,8 @@ pub(super) struct Clients {
     max_polling: usize,
     draining: AtomicBool,
     table: Mutex<Table>,
+    /// Those that may still have to join a namespace, the oldest first.
+    joining: Mutex<VecDeque<(Instant, Weak<Client>)>>,
     /// Told whenever a client is gone.
     left: Notify,
 }
@@ -62,15 +64,13 @@ pub(super) struct Client {
     gone: Shutdown,
     refused: AtomicU32,
     joined: AtomicU32,
-    /// Where the client stands in `/`, if it has joined that.
-    root: Mutex<Option<Root>>,
+    has_joined: AtomicBool,
+    /// The offset up to which it has the root channel; [`NOT_JOINED`] when it does not follow that.
+    root: AtomicU64,
 }
 
-/// A place in `/`.
-struct Root {
-    channel: Arc<Channel>,
-    given: Offset,
-}
+/// What stands for an offset in a client that does not follow the root channel.
+const NOT_JOINED: u64 = u64::MAX;
 
 // === impl Clients ===
 
@@ -90,6 +90,7 @@ impl Clients {
             max_polling,
             draining: AtomicBool::new(false),
             table: Mutex::default(),
+            joining: Mutex::default(),
             left: Notify::new(),
         }
     }
@@ -143,8 +144,11 @@ impl Clients {
             gone: Shutdown::new(),
             refused: AtomicU32::new(0),
             joined: AtomicU32::new(0),
-            root: Mutex::default(),
+            has_joined: AtomicBool::new(false),
+            root: AtomicU64::new(NOT_JOINED),
         });
+        let joining = (Instant::now(), Arc::downgrade(&client));
+        self.joining.lock().push_back(joining);
         self.live.fetch_add(1, Ordering::Relaxed);
         self.gauge.inc();
         let mut table = self.table.lock();
@@ -165,6 +169,30 @@ impl Clients {
     pub(super) fn session(&self, session: &str) -> Option<Arc<Client>> {
         let table = self.table.lock();
         table.sessions.get(session).and_then(Weak::upgrade)
+    }
+
+    /// Closes clients that join nothing for `limit`. Runs as long as the transport does.
+    pub(super) async fn expect_joins(clients: Weak<Self>, limit: Duration) {
+        let mut tick = tokio::time::interval((limit / 4).clamp(DRAIN_TICK, Duration::from_secs(1)));
+        loop {
+            tick.tick().await;
+            let Some(clients) = clients.upgrade() else {
+                return;
+            };
+            while let Some(client) = clients.next_late(limit) {
+                if let Some(client) = client.upgrade()
+                    && !client.has_joined.load(Ordering::Relaxed)
+                {
+                    client.close("never_joined");
+                }
+            }
+        }
+    }
+
+    fn next_late(&self, limit: Duration) -> Option<Weak<Client>> {
+        let late = |(since, _): &mut (Instant, _)| since.elapsed() >= limit;
+        let (_, client) = self.joining.lock().pop_front_if(late)?;
+        Some(client)
     }
 
     /// Refuses new clients, and closes those there are, evenly over `over`. What is already in the channels is written first, as
@@ -224,16 +252,9 @@ impl Clients {
 // === impl Client ===
 
 impl Client {
-    /// Whether it was closed from this side.
+    /// Whether its session is over, from whichever side.
     pub(super) fn is_closed(&self) -> bool {
         self.gone.is_started()
-    }
-
-    /// Counts a client whose session ended by itself, once for all its namespaces.
-    pub(super) fn lost(&self, reason: &'static str) {
-        if self.end() {
-            self.clients.metrics.close(&self.clients.component, reason);
-        }
     }
 
     /// Closes the transport. Stock clients come back by themselves after that; they would not after a DISCONNECT packet.
@@ -251,6 +272,13 @@ impl Client {
         }
     }
 
+    /// Counts a session that ended from the other side, once for all its namespaces.
+    pub(super) fn lost(&self, reason: &'static str) {
+        if self.end() {
+            self.clients.metrics.close(&self.clients.component, reason);
+        }
+    }
+
     /// Takes the client out of the count; `false` when it was out already.
     fn end(&self) -> bool {
         let first = !self.ended.swap(true, Ordering::AcqRel);
@@ -261,7 +289,7 @@ impl Client {
         first
     }
 
-    /// Waits until the client is closed from this side. Cancel safe.
+    /// Waits until the session is over. Cancel safe.
     pub(super) async fn closed(&self) {
         self.gone.started().await;
     }
@@ -291,38 +319,27 @@ impl Client {
         let taken = self.joined.fetch_add(1, Ordering::Relaxed);
         if taken >= most {
             self.leave();
+            return false;
         }
-        taken < most
+        self.has_joined.store(true, Ordering::Relaxed);
+        true
+    }
+
+    /// Notes how far it has the root channel; `None` when it does not follow that.
+    pub(super) fn has_root(&self, through: Option<Offset>) {
+        let through = through.map_or(NOT_JOINED, Offset::get);
+        self.root.store(through, Ordering::Release);
+    }
+
+    /// Whether it still has to get something from the root channel, whose newest entry is `newest`, before it may get
+    /// `offset` elsewhere: on one connection the root's copy comes first (contract section 9, vector 8).
+    pub(super) fn waits_for_root(&self, offset: Offset, newest: Offset) -> bool {
+        self.root.load(Ordering::Acquire) < offset.min(newest).get()
     }
 
     /// Gives a namespace back.
     pub(super) fn leave(&self) {
         self.joined.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Notes that the client follows `/` from `given` on.
-    pub(super) fn join_root(&self, channel: &Arc<Channel>, given: Offset) {
-        let channel = Arc::clone(channel);
-        *self.root.lock() = Some(Root { channel, given });
-    }
-
-    /// Notes how much of `/` the client was given.
-    pub(super) fn advance_root(&self, given: Offset) {
-        if let Some(root) = &mut *self.root.lock() {
-            root.given = given;
-        }
-    }
-
-    /// Notes that the client left `/`.
-    pub(super) fn leave_root(&self) {
-        *self.root.lock() = None;
-    }
-
-    /// How far its other namespaces may go: no further than `/` while more waits there. `None` is no limit.
-    pub(super) fn limit(&self) -> Option<Offset> {
-        let root = self.root.lock();
-        let root = root.as_ref()?;
-        (root.channel.head().offset > root.given).then_some(root.given)
     }
 }
 

@@ -167,7 +167,7 @@ impl Door {
                 }
                 // As on a WebSocket, where the engine closes by itself.
                 StatusCode::PAYLOAD_TOO_LARGE => client.close("too_large"),
-                _ => client.close("bad_packet"),
+                _ => client.close("parse_error"),
             }
         }
         if client.is_closed() {

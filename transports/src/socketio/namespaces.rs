@@ -144,6 +144,10 @@ impl Rules {
         }
         let after = pump.head().ok_or(INVALID)?;
         if client.join(self.max_namespaces) {
+            if name.is_root() {
+                // Noted before the CONNECT is answered, so that the order holds from the first event on.
+                client.has_root(Some(after));
+            }
             Ok(after)
         } else {
             Err("Too many namespaces")

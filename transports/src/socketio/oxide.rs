@@ -1,6 +1,7 @@
 //! The engine on the crate `socketioxide`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use evows_core::access::Access;
 use evows_core::hub::{ChannelWatcher, Hub};
@@ -12,8 +13,8 @@ use super::namespaces::{Namespaces, Rules};
 use super::pump::{Options, Pump};
 use super::{Carrier, Config};
 
-/// Packets that wait for one client inside the engine. Slots are made on demand, so a high limit costs nothing at rest.
-const QUEUE: usize = 512;
+/// Packets that wait for one client inside the engine, each a copy of its own: what a client that stopped reading costs.
+const QUEUE: usize = 128;
 /// Clients mostly listen.
 const READ_BUFFER: usize = 512;
 
@@ -23,6 +24,8 @@ pub(super) type Service = SocketIoService<axum::Router>;
 /// The engine.
 pub(super) struct Oxide {
     hub: Arc<Hub>,
+    clients: Arc<Clients>,
+    connect_timeout: Duration,
     namespaces: Arc<Namespaces>,
 }
 
@@ -41,7 +44,8 @@ impl Oxide {
             .req_path(config.path.clone())
             .ping_interval(config.ping_interval.0)
             .ping_timeout(config.ping_timeout.0)
-            .connect_timeout(config.connect_timeout.0)
+            // Closing late joiners is done here, where it is counted. The engine only lets go of what is left of them.
+            .connect_timeout(config.connect_timeout.0 + Duration::from_secs(2))
             .max_payload(config.max_payload.0)
             .max_buffer_size(QUEUE)
             .ws_read_buffer_size(READ_BUFFER)
@@ -67,22 +71,25 @@ impl Oxide {
             dialect: config.binary,
             max_lag: config.max_lag.0,
             warned: Arc::default(),
+            hub: Arc::clone(hub),
         };
         let pumps = Box::new(move |channel: &_| Pump::new(channel, options.clone()));
         let namespaces = Arc::new(Namespaces::new(io, rules, pumps));
-        (
-            Self {
-                hub: Arc::clone(hub),
-                namespaces,
-            },
-            service,
-        )
+        let engine = Self {
+            hub: Arc::clone(hub),
+            clients: Arc::clone(clients),
+            connect_timeout: config.connect_timeout.0,
+            namespaces,
+        };
+        (engine, service)
     }
 
     /// Registers a namespace for every channel there is and will be.
     pub(super) fn start(&self) {
         let watcher: Arc<dyn ChannelWatcher> = Arc::<Namespaces>::clone(&self.namespaces);
         self.hub.watch(watcher);
+        let clients = Arc::downgrade(&self.clients);
+        tokio::spawn(Clients::expect_joins(clients, self.connect_timeout));
     }
 
     /// Whether every client that takes what it is given has all there is.

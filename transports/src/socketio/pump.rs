@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use evows_core::Event;
-use evows_core::hub::{Channel, Cursor, Entry, Offset, Start};
+use evows_core::hub::{Channel, ChannelName, Cursor, Entry, Hub, Offset, Start};
 use evows_core::metrics::{Component, Reason};
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
@@ -30,9 +30,9 @@ const BURST: usize = 32;
 const EMITS_PER_TURN: usize = 256;
 /// Prepared events kept while somebody is a little behind.
 const PREPARED: usize = 128;
-/// How soon a client with a full queue is tried again.
-const RETRY: Duration = Duration::from_millis(5);
-/// How often the task looks again at once for a client whose place in `/` has to move first.
+/// How soon a client that could not be served is tried again.
+const RETRY: Duration = Duration::from_millis(2);
+/// How often the task looks again at once for a client whose copy on the root channel comes first.
 const PATIENCE: u32 = 16;
 
 /// Names that stock clients take for their own: they would raise a parse error and drop the connection.
@@ -62,6 +62,7 @@ pub(super) struct Options {
     pub(super) max_lag: Duration,
     /// Which of the reserved names were warned of.
     pub(super) warned: Arc<[AtomicBool; RESERVED.len()]>,
+    pub(super) hub: Arc<Hub>,
 }
 
 struct State {
@@ -91,8 +92,9 @@ struct Prepared {
 /// One run of the task.
 struct Round {
     channel: Arc<Channel>,
-    is_root: bool,
     options: Options,
+    /// The root channel, once it is open, unless this is it.
+    root: Option<Arc<Channel>>,
     deliveries: Counter,
     prepared: VecDeque<Arc<Prepared>>,
     entries: Vec<Arc<Entry>>,
@@ -147,21 +149,22 @@ impl Pump {
         let (gone, pump, leaving) = (Arc::clone(&left), Arc::clone(self), Arc::clone(&client));
         let is_root = socket.ns() == "/";
         socket.on_disconnect(async move |reason: DisconnectReason| {
+            if let Some(reason) = label(reason) {
+                leaving.lost(reason);
+            }
             if !gone.swap(true, Ordering::AcqRel) {
-                leaving.leave();
                 if is_root {
-                    leaving.leave_root();
+                    leaving.has_root(None);
                 }
-                match reason {
-                    DisconnectReason::HeartbeatTimeout => leaving.lost("ping_timeout"),
-                    DisconnectReason::PacketParsingError => leaving.lost("bad_packet"),
-                    _ => {}
-                }
+                leaving.leave();
                 pump.changed.notify_one();
             }
         });
         // It may have gone before the handler was there.
         if !socket.connected() && !left.swap(true, Ordering::AcqRel) {
+            if is_root {
+                client.has_root(None);
+            }
             client.leave();
             return;
         }
@@ -172,9 +175,6 @@ impl Pump {
             return;
         };
         let cursor = channel.follow(Start::After(after));
-        if is_root {
-            client.join_root(channel, after);
-        }
         state.joining.push(Member {
             socket,
             client,
@@ -195,7 +195,7 @@ impl Pump {
     async fn run(self: Arc<Self>) {
         let mut members: Vec<Member> = Vec::new();
         let mut round: Option<Round> = None;
-        let mut held = 0;
+        let mut waiting = 0;
         loop {
             members.retain(Member::is_here);
             let channel = {
@@ -226,19 +226,19 @@ impl Pump {
             // Taken before the members are served: what comes meanwhile wakes it.
             let mut lead = round.channel.follow(Start::Head);
             let pass = round.serve(&mut members).await;
-            held = if pass.held { held + 1 } else { 0 };
-            if pass.more || (1..PATIENCE).contains(&held) {
+            waiting = if pass.waiting { waiting + 1 } else { 0 };
+            if pass.more || (1..PATIENCE).contains(&waiting) {
                 tokio::task::yield_now().await;
                 continue;
             }
-            if !pass.stalled && !pass.held {
+            if !pass.stalled && !pass.waiting {
                 round.prepared.clear();
             }
             self.idle.store(true, Ordering::Relaxed);
             tokio::select! {
                 () = self.changed.notified() => {}
                 _ = lead.ready() => {}
-                () = tokio::time::sleep(RETRY), if pass.stalled || pass.held => {}
+                () = tokio::time::sleep(RETRY), if pass.stalled || pass.waiting => {}
             }
             self.idle.store(false, Ordering::Relaxed);
         }
@@ -265,9 +265,9 @@ impl Round {
             .get_or_create(&component)
             .clone();
         Self {
-            is_root: channel.name().is_root(),
             channel,
             options,
+            root: None,
             deliveries,
             prepared: VecDeque::new(),
             entries: Vec::new(),
@@ -277,6 +277,10 @@ impl Round {
 
     /// Gives everybody one turn.
     async fn serve(&mut self, members: &mut Vec<Member>) -> Pass {
+        if !self.channel.name().is_root() && self.root.as_ref().is_none_or(|root| root.is_closed())
+        {
+            self.root = self.options.hub.channel(&ChannelName::root());
+        }
         let mut pass = Pass::default();
         let mut at = 0;
         while let Some(member) = members.get_mut(at) {
@@ -284,7 +288,7 @@ impl Round {
                 Progress::CaughtUp => {}
                 Progress::More => pass.more = true,
                 Progress::Stalled => pass.stalled = true,
-                Progress::Held => pass.held = true,
+                Progress::Waiting => pass.waiting = true,
                 Progress::Gone => {
                     drop(members.swap_remove(at));
                     continue;
@@ -317,21 +321,12 @@ impl Round {
         } else {
             Progress::More
         };
-        // On one connection an event comes on `/` before it comes on its instance's namespace. Asked after the entries were read:
-        // what is in them is in `/` by now.
-        if !self.is_root
-            && let Some(limit) = member.client.limit()
-            && let Some(held) = entries
-                .iter()
-                .position(|entry| entry.position.offset > limit)
-        {
-            if let Some(entry) = entries.get(held) {
-                member.cursor.rewind(entry.position.offset.before());
-            }
-            entries.truncate(held);
-            progress = Progress::Held;
-        }
         for entry in &entries {
+            if self.waits_for_root(member, entry) {
+                member.cursor.rewind(entry.position.offset.before());
+                progress = Progress::Waiting;
+                break;
+            }
             let prepared = self.prepare(entry);
             let payload = match &prepared.payload {
                 Ok(payload) => payload,
@@ -359,8 +354,12 @@ impl Round {
         }
         entries.clear();
         self.entries = entries;
-        if self.is_root {
-            member.client.advance_root(member.cursor.offset());
+        if self.channel.name().is_root() {
+            member.client.has_root(Some(member.cursor.offset()));
+            if member.left.load(Ordering::Acquire) {
+                // It left meanwhile, and nothing may wait for it any more.
+                member.client.has_root(None);
+            }
         }
         self.deliveries.inc_by(delivered);
         self.emitted += usize::try_from(delivered).unwrap_or(EMITS_PER_TURN);
@@ -374,6 +373,13 @@ impl Round {
             }
         }
         progress
+    }
+
+    fn waits_for_root(&self, member: &Member, entry: &Entry) -> bool {
+        let newest = |root: &Arc<Channel>| root.head().offset;
+        let offset = entry.position.offset;
+        let root = self.root.as_ref();
+        root.is_some_and(|root| member.client.waits_for_root(offset, newest(root)))
     }
 
     /// Closes a client that cannot be served any more; what it has not got counts as undelivered.
@@ -436,14 +442,27 @@ impl Round {
     }
 }
 
+/// Why a client went by itself, as the counter says it; `None` for what is no end of the connection.
+fn label(reason: DisconnectReason) -> Option<&'static str> {
+    match reason {
+        DisconnectReason::TransportClose => Some("transport_close"),
+        DisconnectReason::TransportError => Some("transport_error"),
+        DisconnectReason::HeartbeatTimeout => Some("ping_timeout"),
+        DisconnectReason::PacketParsingError => Some("parse_error"),
+        DisconnectReason::MultipleHttpPollingError => Some("concurrent_polls"),
+        DisconnectReason::ClosingServer => Some("shutdown"),
+        DisconnectReason::ClientNSDisconnect | DisconnectReason::ServerNSDisconnect => None,
+    }
+}
+
 /// How a client's turn went.
 enum Progress {
     CaughtUp,
     More,
     /// Its queue is full.
     Stalled,
-    /// Its place in `/` has to move first.
-    Held,
+    /// Its copy on the root channel comes first.
+    Waiting,
     Gone,
 }
 
@@ -452,5 +471,5 @@ enum Progress {
 struct Pass {
     more: bool,
     stalled: bool,
-    held: bool,
+    waiting: bool,
 }

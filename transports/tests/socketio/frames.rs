@@ -184,3 +184,17 @@ async fn what_clients_send_is_ignored() {
         r#"42/a,["e",{"event":"e","instance":"a"}]"#
     );
 }
+
+#[tokio::test]
+async fn a_client_that_has_left_root_does_not_wait_for_it() {
+    let running = Running::strict("").await;
+    let mut client = running.joined("/").await;
+    client.join("/a").await;
+    client.send("41").await;
+    // Leaving is not answered. Whatever still comes on the root, the namespace goes on.
+    for n in 0..100 {
+        let envelope = format!(r#"{{"event":"e","instance":"a","n":{n}}}"#);
+        running.publish(&envelope, &[ChannelName::root(), channel("a")]);
+        while !client.text().await.starts_with("42/a,") {}
+    }
+}

@@ -255,7 +255,10 @@ impl Client {
     pub(super) async fn next(&mut self) -> Option<Message> {
         loop {
             match within(self.0.next()).await {
-                Some(Ok(Message::Text(text))) if text == "2" => self.send("3").await,
+                Some(Ok(Message::Text(text))) if text == "2" => {
+                    // The server may have closed the connection after this ping; what it sent before can still be read.
+                    drop(self.0.send(Message::text("3")).await);
+                }
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
                 Some(Ok(message)) => return Some(message),
             }

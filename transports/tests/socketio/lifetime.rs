@@ -61,7 +61,7 @@ async fn draining_refuses_new_clients_and_closes_the_others_bit_by_bit() {
         times.push(within(end).await.unwrap());
     }
     let (first, last) = (times.iter().min().unwrap(), times.iter().max().unwrap());
-    assert!(*last - *first >= over / 3, "{times:?}");
+    assert!(last.saturating_sub(*first) >= over / 3, "{times:?}");
     within(draining).await.unwrap();
     assert_eq!(running.transport.clients(), 0);
 }
@@ -140,7 +140,7 @@ async fn garbage_and_oversize_close_the_connection() {
         client.send(packet).await;
         client.rest().await;
     }
-    until(|| running.counted("clients_closed", "bad_packet") >= 1).await;
+    until(|| running.counted("clients_closed", "parse_error") >= 1).await;
     for (body, status) in [("nonsense".to_owned(), 400), ("4".repeat(2000), 413)] {
         let poller = running.polling("").await;
         assert_eq!(poller.post(&body).await.status, status);

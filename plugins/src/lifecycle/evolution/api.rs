@@ -45,6 +45,40 @@ pub(super) fn instance(registry: Arc<Registry>) -> Router {
         .with_state(registry)
 }
 
+/// The routes below `/webhook/set` and `/webhook/find`: what an instance's own webhook is set to.
+pub(super) fn webhook(registry: Arc<Registry>) -> Router {
+    Router::new()
+        .route("/webhook/set/{instance}", post(set_webhook))
+        .route("/webhook/find/{instance}", get(find_webhook))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_route)
+        .with_state(registry)
+}
+
+async fn set_webhook(
+    State(registry): Shared,
+    Name(name): Name,
+    request: Request,
+) -> Result<Response, Response> {
+    let (parts, body) = request.into_parts();
+    guard(&registry, &parts.headers, &name, false)?;
+    let body = body::read(&parts.headers, body).await?;
+    validation::webhook(&body).map_err(invalid)?;
+    Err(error_response(
+        StatusCode::NOT_IMPLEMENTED,
+        vec!["this evows has no sink for an instance's own webhook: nothing was set"],
+    ))
+}
+
+async fn find_webhook(
+    State(registry): Shared,
+    Name(name): Name,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
+    known(&registry, &headers, name)?;
+    Ok(Json(Value::Null).into_response())
+}
+
 async fn set(
     State(registry): Shared,
     Name(name): Name,

@@ -43,6 +43,26 @@ pub(super) fn setting(body: &Body, names: Names) -> Result<Setting, Faults> {
     }
 }
 
+/// Checks the body of `POST /webhook/set`, which is never flat (contract 3.4).
+pub(super) fn webhook(body: &Body) -> Result<(), Faults> {
+    let table = match body.get("webhook") {
+        Some(Value::Object(table)) => table,
+        Some(_) => return Err(vec!["webhook is not of a type(s) object".to_owned()]),
+        None => return Err(vec!["instance requires property \"webhook\"".to_owned()]),
+    };
+    let missing = ["enabled", "url"]
+        .into_iter()
+        .filter(|key| !table.contains_key(*key));
+    let faults: Faults = missing
+        .map(|key| format!("webhook requires property \"{key}\""))
+        .collect();
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(faults)
+    }
+}
+
 /// Reads the `websocket` object of `POST /instance/create`, where `enabled` may be missing.
 pub(super) fn embedded(body: &Body, names: Names) -> Result<Option<Setting>, Faults> {
     let mut table = match body.get("websocket") {

@@ -221,9 +221,7 @@ async fn a_body_that_is_too_large_is_refused_before_and_while_it_is_read() {
     ] {
         assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
         assert!(
-            answer
-                .body
-                .contains("100 B (`max_body` of the source `in`)"),
+            answer.body.contains("100B (`max_body` of the source `in`)"),
             "{}",
             answer.body
         );
