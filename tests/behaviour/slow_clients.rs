@@ -35,7 +35,7 @@ async fn stalled(evows: &Evows) -> TcpStream {
 #[tokio::test]
 async fn stalled_clients_are_closed_and_healthy_ones_lose_nothing() {
     let evows = Setup::policy("global")
-        .transport("max_lag = \"512KiB\"")
+        .transport("max_lag = \"1s\"")
         .start()
         .await;
     let mut slow = Vec::new();
@@ -49,7 +49,7 @@ async fn stalled_clients_are_closed_and_healthy_ones_lose_nothing() {
         healthy.push(frames);
     }
 
-    // 48 MB for each client: far more than the sockets' buffers and `max_lag` together.
+    // 48 MB for each client: far more than the sockets' buffers hold.
     let text = "x".repeat(16 * 1024);
     let count = 3_000;
     let readers: Vec<_> = healthy
@@ -73,7 +73,11 @@ async fn stalled_clients_are_closed_and_healthy_ones_lose_nothing() {
     for reader in readers {
         reader.await.unwrap();
     }
-    assert!(largest < 200 * 1024 * 1024, "{largest} bytes resident");
+    // What stalled clients have not taken is in the shared log, once, however many they are.
+    assert!(
+        largest < 200 * 1024 * 1024,
+        "{largest} bytes resident: stalled clients are paid for one by one"
+    );
 
     for mut stream in slow {
         let mut rest = Vec::new();
