@@ -1,1 +1,7 @@
-fn main() {}
+//! The `evows` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    evows::main()
+}

@@ -5,6 +5,7 @@
 mod behaviour {
     mod bad_input;
     mod clients;
+    mod diagnostics;
     mod harness;
     mod shutdown;
     mod slow_clients;

@@ -1,5 +1,7 @@
 //! Who may do what: the global key, the instances' tokens, and what they are bound to.
 
+mod key;
+
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -7,6 +9,8 @@ use subtle::ConstantTimeEq;
 
 use crate::hub::ChannelName;
 use crate::plugin::{Instance, Lifecycle};
+
+pub use self::key::{GlobalKey, KeyError, KeyOrigin, global_key};
 
 /// A key or token. Compared in constant time, never printed.
 #[derive(Clone)]

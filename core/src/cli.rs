@@ -1,1 +1,124 @@
-//! The command line.
+//! The `evows` command: one file per command.
+
+mod exit;
+mod explain;
+mod list;
+mod log;
+mod output;
+mod run;
+mod schema;
+mod send;
+mod validate;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+
+use crate::http::Host;
+use crate::plugin::Environment;
+use crate::registry;
+
+pub use self::exit::Exit;
+pub use self::schema::schema;
+
+/// A plugin-based event router that delivers Evolution API events to Socket.IO clients.
+#[derive(Debug, Parser)]
+#[command(name = "evows", version, arg_required_else_help = false)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 70 defect of evows, 75 stopped with work left, 78 configuration."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The configuration file.
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_name = "FILE",
+        default_value = "evows.toml"
+    )]
+    config: PathBuf,
+    #[command(flatten)]
+    log: log::Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the pipeline. What happens without a command, too.
+    Run,
+    /// Check a configuration and start nothing.
+    Validate(validate::Options),
+    /// List the plugins of this binary.
+    List(list::Options),
+    /// Show the keys of a plugin, with types, defaults and an example.
+    Explain(explain::Options),
+    /// Print the JSON Schema of the configuration file.
+    Schema,
+    /// Send one event to a running evows.
+    Send(send::Options),
+}
+
+/// Runs the command line of this process, with `host` as its HTTP server.
+pub fn main(host: Arc<dyn Host>) -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are errors to clap, too; nobody may be there to read either.
+            error.print().ok();
+            return match error.exit_code() {
+                0 => Exit::Clean.into(),
+                _ => Exit::Usage.into(),
+            };
+        }
+    };
+    if let Err(duplicate) = registry::check_unique() {
+        output::complain(&duplicate);
+        return Exit::Internal.into();
+    }
+    let environment = Environment::of_process();
+    let result = match cli.command.unwrap_or(Command::Run) {
+        Command::Run => Ok(run::run(&cli.config, &cli.log, host, environment)),
+        Command::Validate(options) => validate::run(&options, &cli.config, &environment),
+        Command::List(options) => list::run(&options),
+        Command::Explain(options) => explain::run(&options),
+        Command::Schema => schema::run(),
+        Command::Send(options) => send::run(&options),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        // Whoever read the output has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Clean.into(),
+        Err(error) => {
+            output::complain(&format_args!("cannot write the output: {error}"));
+            Exit::Failed.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_file_can_be_named_with_or_without_a_command() {
+        for line in [
+            &["evows", "-c", "a.toml"][..],
+            &["evows", "run", "-c", "a.toml"],
+        ] {
+            let cli = Cli::try_parse_from(line).unwrap();
+            assert_eq!(cli.config, PathBuf::from("a.toml"));
+        }
+        assert!(Cli::try_parse_from(["evows", "rnu"]).is_err());
+    }
+}

@@ -3,17 +3,27 @@
 //! The passes: parse, take out the keys that core reads, resolve `${VAR}` in string leaves, hand the rest
 //! to each plugin's own `Config`, check the graph. Every pass adds its problems and goes on.
 
+pub mod codes;
+mod diagnostic;
+mod graph;
+mod interpolate;
+mod load;
 mod model;
+mod overrides;
 mod problem;
+mod read;
+pub(crate) mod section;
 mod server;
 mod settings;
 mod suggest;
+mod tree;
 mod units;
 
+pub use self::diagnostic::{Diagnostic, render};
 pub use self::model::{
-    BufferConfig, Component, Config, FilterNode, Input, Pipeline, SinkNode, WhenFull,
+    BufferConfig, Component, Config, FilterNode, HubConfig, Input, Pipeline, SinkNode, WhenFull,
 };
-pub use self::problem::{Place, Problem, list};
+pub use self::problem::{Place, Problem, Severity, list};
 pub use self::server::{ServerConfig, TlsConfig};
 pub use self::settings::Settings;
 pub use self::suggest::suggest;

@@ -1,1 +1,4 @@
 //! What core does between a queue and a sink, so that no sink has to.
+
+pub(crate) mod retry;
+pub(crate) mod worker;

@@ -1,5 +1,7 @@
 //! What plugins see of the HTTP server, which `evows-transports` implements.
 
+mod error;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -9,6 +11,8 @@ use axum::Router;
 use crate::config::ServerConfig;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
+
+pub use self::error::error_response;
 
 /// The port-owning part of evows. Core is given one by the binary and knows no more about it than this.
 #[async_trait]
@@ -38,6 +42,11 @@ pub enum BindError {
     /// Another process has it.
     #[error("port {} is in use on {}: stop what listens there, or set `server.listen` (or SERVER_PORT) to another port", .0.port(), .0.ip())]
     InUse(SocketAddr),
+    /// The system keeps the port for privileged processes.
+    #[error(
+        "not allowed to listen on {0}: set `server.listen` (or SERVER_PORT) to a port above 1023, or give the process the right to low ports"
+    )]
+    Denied(SocketAddr),
     /// Anything else about the address.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -65,7 +74,10 @@ pub struct Mount {
 
 /// Every mounted route. The longest matching prefix wins.
 #[derive(Debug, Clone, Default)]
-pub struct Routes(Arc<Vec<Mount>>);
+pub struct Routes {
+    mounts: Arc<Vec<Mount>>,
+    stopping: Shutdown,
+}
 
 /// Two components want the same path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -127,12 +139,33 @@ impl Routes {
                 });
             }
         }
-        Ok(Self(Arc::new(mounts)))
+        Ok(Self {
+            mounts: Arc::new(mounts),
+            stopping: Shutdown::new(),
+        })
+    }
+
+    /// Ties the routes to the signal that the process is about to stop.
+    #[must_use]
+    pub fn stopping_on(mut self, stopping: Shutdown) -> Self {
+        self.stopping = stopping;
+        self
+    }
+
+    /// Whether the process is about to stop: requests are still served, but `/healthz` sends new
+    /// clients elsewhere.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_started()
+    }
+
+    /// Whether nothing is mounted.
+    pub fn is_empty(&self) -> bool {
+        self.mounts.is_empty()
     }
 
     /// Who serves this path.
     pub fn find(&self, path: &str) -> Option<&Router> {
-        let mount = self.0.iter().find(|mount| mount.serves(path));
+        let mount = self.mounts.iter().find(|mount| mount.serves(path));
         mount.map(|mount| &mount.router)
     }
 }

@@ -6,6 +6,8 @@
 
 mod channel;
 mod cursor;
+#[cfg(test)]
+mod model;
 mod name;
 mod position;
 mod publisher;

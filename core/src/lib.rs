@@ -8,9 +8,11 @@ mod event;
 pub mod http;
 pub mod hub;
 pub mod metrics;
+pub mod names;
 mod outcome;
 pub mod plugin;
 pub mod registry;
+pub mod runtime;
 mod shutdown;
 pub mod testing;
 pub mod topology;
@@ -18,6 +20,10 @@ pub mod topology;
 #[doc(hidden)]
 pub use inventory;
 
+/// For plugin authors, whose own crate then needs none of these.
+pub use async_trait::async_trait;
+pub use {axum, bytes, schemars, serde, serde_json, tokio, tracing};
+
 pub use self::event::{EnvelopeError, Event, EventId};
 pub use self::outcome::{Outcome, Receipt, Tracker, track};
-pub use self::shutdown::Shutdown;
+pub use self::shutdown::{Line, Report, Shutdown};

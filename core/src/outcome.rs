@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 
 /// How an event ended, from best to worst. The worst outcome of a batch wins.
@@ -24,7 +25,7 @@ pub enum Outcome {
     Shed = 2,
     /// A filter or a sink could not handle it.
     Failed = 3,
-    /// It was dropped without an outcome: a defect in a plugin, or a panic.
+    /// It was dropped without an outcome: a defect in a plugin.
     Lost = 4,
 }
 
@@ -38,7 +39,8 @@ pub struct Tracker(Arc<Token>);
 #[derive(Debug)]
 pub struct Receipt(oneshot::Receiver<Outcome>);
 
-/// One event's share of its batch. Dropped without an outcome it reports [`Outcome::Lost`].
+/// One event's share of its batch. Dropped without an outcome it reports [`Outcome::Lost`]; dropped by a
+/// panic, [`Outcome::Failed`].
 #[derive(Debug)]
 pub(crate) struct Handle(Option<Arc<Token>>);
 
@@ -46,14 +48,26 @@ pub(crate) struct Handle(Option<Arc<Token>>);
 struct Token {
     worst: AtomicU8,
     done: Option<oneshot::Sender<Outcome>>,
+    /// Counts the events that were lost.
+    lost: Option<Counter>,
 }
 
 /// Makes a tracker and the receipt that waits for it.
 pub fn track() -> (Tracker, Receipt) {
+    track_with(None)
+}
+
+/// The same, with a counter of the events that end as [`Outcome::Lost`].
+pub(crate) fn track_counting(lost: Counter) -> (Tracker, Receipt) {
+    track_with(Some(lost))
+}
+
+fn track_with(lost: Option<Counter>) -> (Tracker, Receipt) {
     let (done, receipt) = oneshot::channel();
     let token = Token {
         worst: AtomicU8::new(Outcome::Delivered as u8),
         done: Some(done),
+        lost,
     };
     (Tracker(Arc::new(token)), Receipt(receipt))
 }
@@ -129,7 +143,18 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.settle(Outcome::Lost);
+        let Some(token) = self.0.take() else {
+            return;
+        };
+        // A panic is not a leak: whoever catches it counts the event as failed.
+        if std::thread::panicking() {
+            token.record(Outcome::Failed);
+            return;
+        }
+        token.record(Outcome::Lost);
+        if let Some(lost) = &token.lost {
+            lost.inc();
+        }
     }
 }
 

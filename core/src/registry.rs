@@ -468,7 +468,7 @@ fn read<C: DeserializeOwned>(settings: &Settings) -> Result<C, BuildError> {
 
 fn check<C: DeserializeOwned>(settings: &Settings, check: fn(&C) -> Vec<Problem>) -> Vec<Problem> {
     match settings.read() {
-        Ok(config) => check(&config),
+        Ok(config) => settings.hide(check(&config)),
         Err(problems) => problems,
     }
 }

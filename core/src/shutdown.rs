@@ -1,6 +1,10 @@
 //! The stop signal that every component gets.
 
+mod report;
+
 use tokio_util::sync::CancellationToken;
+
+pub use self::report::{Line, Report};
 
 /// Tells a component to stop. Cheap to clone; once given it stays given.
 #[derive(Debug, Clone, Default)]

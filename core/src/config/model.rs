@@ -1,11 +1,13 @@
 //! A configuration that was read and checked.
 
+use std::fmt;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ServerConfig, Settings, Size};
+use super::{Period, ServerConfig, Settings, Size};
+use crate::hub::Retention;
 use crate::registry::Registration;
 
 /// A whole `evows.toml`, every plugin found and every key checked.
@@ -13,6 +15,8 @@ use crate::registry::Registration;
 pub struct Config {
     /// `[server]`.
     pub server: Arc<ServerConfig>,
+    /// `[hub]`.
+    pub hub: Retention,
     /// `[lifecycle]`; the shipped one with its defaults when the section is missing.
     pub lifecycle: Component,
     /// `[transports.<id>]`, in the order of the file.
@@ -88,6 +92,19 @@ pub struct BufferConfig {
     pub when_full: WhenFull,
 }
 
+/// What every channel retains for clients that come back: whichever limit is reached first drops the
+/// oldest event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HubConfig {
+    /// Events that a channel keeps at most.
+    pub events: usize,
+    /// Bytes of events that a channel keeps at most.
+    pub bytes: Size,
+    /// Time that an event is kept at most.
+    pub age: Period,
+}
+
 /// What a full queue does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -112,5 +129,53 @@ impl Default for BufferConfig {
             bytes: Size::mib(64),
             when_full: WhenFull::Block,
         }
+    }
+}
+
+// === impl HubConfig ===
+
+impl Default for HubConfig {
+    fn default() -> Self {
+        let Retention { events, bytes, age } = Retention::default();
+        Self {
+            events,
+            bytes: Size(bytes as u64),
+            age: Period(age),
+        }
+    }
+}
+
+impl From<HubConfig> for Retention {
+    fn from(config: HubConfig) -> Self {
+        Self {
+            events: config.events,
+            bytes: config.bytes.bytes(),
+            age: config.age.0,
+        }
+    }
+}
+
+// === impl Input ===
+
+impl Input {
+    /// Reads `"id"` or `"id.port"`.
+    pub fn parse(text: &str) -> Self {
+        match text.split_once('.') {
+            Some((id, port)) => Self {
+                id: id.into(),
+                port: Some(port.to_owned()),
+            },
+            None => Self {
+                id: text.into(),
+                port: None,
+            },
+        }
+    }
+}
+
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.id)?;
+        self.port.iter().try_for_each(|port| write!(f, ".{port}"))
     }
 }

@@ -2,17 +2,33 @@
 
 use std::ops::Range;
 
+use serde::Serialize;
+
 /// One thing that is wrong with a configuration, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// A stable code in kebab-case, such as `unknown-key`.
+    /// A stable code in kebab-case; [`codes`](super::codes) lists those of core.
     pub code: &'static str,
+    /// Whether evows refuses to start.
+    pub severity: Severity,
     /// What is wrong, naming the value.
     pub message: String,
     /// Where.
     pub place: Place,
     /// What to write instead.
     pub help: Option<String>,
+    /// What would have been accepted, where that is a list of words.
+    pub expected: Vec<String>,
+}
+
+/// How bad a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Nothing starts.
+    Error,
+    /// It starts, and probably does not do what was meant.
+    Warning,
 }
 
 /// Where a problem is.
@@ -42,16 +58,32 @@ impl Problem {
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self {
             code,
+            severity: Severity::Error,
             message: message.into(),
             place: Place::Table,
             help: None,
+            expected: Vec::new(),
         }
+    }
+
+    /// Makes it a warning: evows starts all the same.
+    #[must_use]
+    pub fn warning(mut self) -> Self {
+        self.severity = Severity::Warning;
+        self
     }
 
     /// Says what to write instead.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Lists the words that would have been accepted.
+    #[must_use]
+    pub fn expected(mut self, words: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.expected = words.into_iter().map(Into::into).collect();
         self
     }
 

@@ -1,47 +1,266 @@
 //! The keys of one table, before anybody knows their type.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue, ValueDeserializer};
+use toml::de::{DeTable, DeValue};
 
-use super::Problem;
+use super::read::{self, Reader};
+use super::tree::{self, Node};
+use super::{Place, Problem, codes};
+use crate::plugin::Environment;
 
 /// A plugin's keys, less the ones that core reads: a view on the file's text, read again each time, so
 /// that nothing here borrows and every error knows where it is.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     text: Arc<str>,
+    table: Arc<[String]>,
+    core_keys: &'static [&'static str],
+    origin: Origin,
+}
+
+/// Where the text comes from.
+#[derive(Clone)]
+enum Origin {
+    /// A file, whose syntax was checked before, with `${VAR}` to be looked up here.
+    File(Environment),
+    /// Text on its own: an example or a test.
+    Text,
+    /// A table that was read before. Its `${VAR}` are resolved; its spans are of no file.
+    Table,
 }
 
 // === impl Settings ===
 
 impl Settings {
-    /// Keys that come from no file.
-    pub fn from_table(table: &toml::Table) -> Self {
-        // Any table can be written as TOML.
+    /// The keys at `table` in `text`, less `core_keys`.
+    pub(super) fn in_file(
+        text: Arc<str>,
+        table: &[&str],
+        core_keys: &'static [&'static str],
+        environment: Environment,
+    ) -> Self {
         Self {
-            text: toml::to_string(table).unwrap_or_default().into(),
+            text,
+            table: table.iter().map(|&key| key.to_owned()).collect(),
+            core_keys,
+            origin: Origin::File(environment),
         }
     }
 
-    /// Keys written as TOML text: an example, or a test.
+    /// Keys that come from no file. A string is read as a number or boolean where one is expected.
+    pub fn from_table(table: &toml::Table) -> Self {
+        Self {
+            // Any table can be written as TOML.
+            text: toml::to_string(table).unwrap_or_default().into(),
+            origin: Origin::Table,
+            ..Self::from_text("")
+        }
+    }
+
+    /// Keys written as TOML text: an example, or a test. `${VAR}` finds no variable here.
     pub fn from_text(text: &str) -> Self {
-        Self { text: text.into() }
+        Self {
+            text: text.into(),
+            table: Arc::new([]),
+            core_keys: &[],
+            origin: Origin::Text,
+        }
     }
 
     /// Reads the keys into `T`. A key that `T` does not have is a problem, as is a value of another type.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Vec<Problem>> {
-        let problem = |error: &toml::de::Error| {
-            let problem = Problem::new("invalid", error.message().to_owned());
-            match error.span() {
-                Some(span) => problem.at_span(span),
-                None => problem,
-            }
+        self.with(|node, reader| {
+            let result = reader.read(node);
+            result.map_err(|problems| self.place(problems, node))
+        })?
+    }
+
+    /// Takes values from outside the file out of problems that a plugin's check has found.
+    pub(crate) fn hide(&self, mut problems: Vec<Problem>) -> Vec<Problem> {
+        if let Ok(hidden) = self.with(|node, reader| reader.hidden(node)) {
+            read::hide(&mut problems, &hidden);
+        }
+        problems
+    }
+
+    fn with<R>(&self, use_it: impl FnOnce(&Node<'_>, Reader<'_>) -> R) -> Result<R, Vec<Problem>> {
+        let (document, errors) = DeTable::parse_recoverable(&self.text);
+        if !errors.is_empty() && !matches!(self.origin, Origin::File(_)) {
+            let problem = |error: &toml::de::Error| {
+                let problem = Problem::new(codes::SYNTAX, error.message());
+                problem.at_span(error.span().unwrap_or_default())
+            };
+            return Err(errors.iter().map(problem).collect());
+        }
+        let root = tree::root(document);
+        let (span, mut keys) = match tree::table_at(&root, &self.table) {
+            Some(node) => (node.span(), node.get_ref().as_table().cloned()),
+            // A section that is not there is one without keys.
+            None => (root.span(), None),
         };
-        let table = DeTable::parse(&self.text).map_err(|error| vec![problem(&error)])?;
-        let value = Spanned::new(table.span(), DeValue::Table(table.into_inner()));
-        T::deserialize(ValueDeserializer::from(value)).map_err(|error| vec![problem(&error)])
+        for key in self.core_keys {
+            keys.as_mut().map(|table| table.remove(*key));
+        }
+        let node = Spanned::new(span, DeValue::Table(keys.unwrap_or_default()));
+        let nothing = Environment::default();
+        let reader = Reader {
+            environment: match &self.origin {
+                Origin::File(environment) => Some(environment),
+                Origin::Text => Some(&nothing),
+                Origin::Table => None,
+            },
+            other_keys: self.core_keys,
+        };
+        Ok(use_it(&node, reader))
+    }
+
+    /// Spans of a table that is in no file mean nothing to anybody: keys do.
+    fn place(&self, mut problems: Vec<Problem>, node: &Node<'_>) -> Vec<Problem> {
+        if matches!(self.origin, Origin::Table) {
+            for problem in &mut problems {
+                if let Place::Span(span) = &problem.place {
+                    problem.place = tree::path_to(node, span).map_or(Place::Table, Place::Key);
+                }
+            }
+        }
+        problems
+    }
+}
+
+impl fmt::Debug for Settings {
+    /// Shows where the keys are and none of them: they may be secret, as the environment is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Settings({})", self.table.join("."))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Keys {
+        name: String,
+        #[serde(default)]
+        count: u16,
+        #[serde(default)]
+        on: bool,
+        #[serde(default)]
+        list: Vec<u8>,
+    }
+
+    fn settings(text: &str) -> Settings {
+        let variables = [
+            ("N", "007"),
+            ("T", "true"),
+            ("S", "s3cret-value"),
+            ("L", "[1]"),
+        ];
+        let environment = variables
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into_iter()
+            .collect();
+        Settings::in_file(text.into(), &["a"], &["type"], environment)
+    }
+
+    fn problems(text: &str) -> Vec<Problem> {
+        settings(text).read::<Keys>().unwrap_err()
+    }
+
+    fn at<'t>(text: &'t str, problem: &Problem) -> &'t str {
+        let Place::Span(span) = &problem.place else {
+            panic!("{problem:?} has no span");
+        };
+        text.get(span.clone()).unwrap()
+    }
+
+    #[test]
+    fn variables_become_what_is_expected_and_strings_stay_strings() {
+        let text = "[a]\ntype = 'x'\nname = '${N}'\ncount = '${P:-12}'\non = '${T}'\nlist = ['${P:-1}', 2]";
+        assert_eq!(
+            settings(text).read::<Keys>().unwrap(),
+            Keys {
+                name: "007".to_owned(),
+                count: 12,
+                on: true,
+                list: vec![1, 2]
+            }
+        );
+    }
+
+    #[test]
+    fn a_literal_string_is_no_number() {
+        let text = "[a]\nname = 'x'\ncount = '12'";
+        let problems = problems(text);
+        assert_eq!(problems[0].code, codes::WRONG_TYPE);
+        assert_eq!(at(text, &problems[0]), "'12'");
+    }
+
+    #[test]
+    fn everything_is_reported_at_once() {
+        let text = "[a]\nconut = 1\non = 3\nlist = [1, 900]\ncount = '${NONE}'";
+        let problems = problems(text);
+        let seen: Vec<_> = problems
+            .iter()
+            .map(|problem| (problem.code, at(text, problem)))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (codes::MISSING_VARIABLE, "'${NONE}'"),
+                (codes::UNKNOWN_KEY, "conut"),
+                (codes::WRONG_TYPE, "3"),
+                (codes::INVALID_VALUE, "900"),
+                (codes::MISSING_KEY, "[a]"),
+            ]
+        );
+        assert_eq!(problems[1].help.as_deref(), Some("did you mean `count`?"));
+    }
+
+    #[test]
+    fn values_from_outside_are_never_shown() {
+        for text in [
+            "[a]\nname = 'x'\ncount = '${S}'",
+            "[a]\nname = 'x'\ncount = 'a${S}'",
+            "[a]\nname = 'x'\non = '${S}'\n",
+            "[a]\nname = 'x'\nlist = '${S}'\n",
+        ] {
+            let problems = problems(text);
+            assert_eq!(problems.len(), 1);
+            assert!(!format!("{problems:?}").contains("s3cret"), "{problems:?}");
+        }
+        let check = vec![Problem::new("x", "bad: s3cret-value").help("not s3cret-value")];
+        let hidden = settings("[a]\nname = '${S}'").hide(check);
+        assert_eq!(hidden[0].message, "bad: ${S}");
+        assert_eq!(hidden[0].help.as_deref(), Some("not ${S}"));
+    }
+
+    #[test]
+    fn a_variable_never_becomes_an_array() {
+        assert_eq!(
+            problems("[a]\nname='x'\nlist = '${L}'")[0].code,
+            codes::WRONG_TYPE
+        );
+    }
+
+    #[test]
+    fn problems_of_a_table_name_its_keys() {
+        let mut table = toml::Table::new();
+        table.insert("name".to_owned(), "${S}".into());
+        table.insert("count".to_owned(), "12".into());
+        assert_eq!(
+            Settings::from_table(&table).read::<Keys>().unwrap().name,
+            "${S}"
+        );
+        table.insert("on".to_owned(), 3.into());
+        let problems = Settings::from_table(&table).read::<Keys>().unwrap_err();
+        assert_eq!(problems[0].place, Place::Key(vec!["on".to_owned()]));
     }
 }

@@ -98,8 +98,21 @@ impl Size {
 }
 
 impl fmt::Display for Size {
+    /// Writes the size exactly, in the largest unit that it is a multiple of.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", bytesize::ByteSize::b(self.0).display().iec())
+        const UNITS: [(u64, &str); 6] = [
+            (1 << 30, "GiB"),
+            (1 << 20, "MiB"),
+            (1 << 10, "KiB"),
+            (1_000_000_000, "GB"),
+            (1_000_000, "MB"),
+            (1_000, "kB"),
+        ];
+        let mut units = UNITS.into_iter();
+        match units.find(|(bytes, _)| self.0 > 0 && self.0.is_multiple_of(*bytes)) {
+            Some((bytes, unit)) => write!(f, "{}{unit}", self.0 / bytes),
+            None => write!(f, "{}B", self.0),
+        }
     }
 }
 
@@ -154,5 +167,27 @@ impl JsonSchema for Size {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": ["string", "integer"], "minimum": 0, "examples": ["64KiB", "8MiB"] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_written_exactly_and_read_back() {
+        let written = [
+            (Size::mib(64), "64MiB"),
+            (Size::kib(1536), "1536KiB"),
+            (Size(1_000_000), "1MB"),
+            (Size(1_001), "1001B"),
+            (Size(0), "0B"),
+        ];
+        for (size, text) in written {
+            assert_eq!(size.to_string(), text);
+            let table = format!("size = \"{text}\"");
+            let table: std::collections::HashMap<String, Size> = toml::from_str(&table).unwrap();
+            assert_eq!(table["size"], size);
+        }
     }
 }

@@ -39,6 +39,14 @@ pub(super) struct Head {
     pub(super) closed: bool,
 }
 
+/// How far a read came.
+pub(super) struct Read {
+    /// The cursor's new place.
+    pub(super) reached: Offset,
+    /// What it passed that is no longer retained.
+    pub(super) gap: Option<Gap>,
+}
+
 #[derive(Debug)]
 struct Ring {
     entries: VecDeque<Arc<Entry>>,
@@ -151,24 +159,33 @@ impl Channel {
     pub(super) fn resolve(&self, start: Start) -> Offset {
         match start {
             Start::Head => self.ring.read().newest,
-            Start::Earliest => self.ring.read().evicted,
+            Start::Earliest => {
+                let ring = self.ring.read();
+                if ring.entries.is_empty() {
+                    ring.newest
+                } else {
+                    ring.evicted
+                }
+            }
             Start::After(offset) => offset,
         }
     }
 
-    /// Copies up to `most` entries after `after` into `out`. A gap says that older ones are gone.
-    pub(super) fn read(
-        &self,
-        after: Offset,
-        most: usize,
-        out: &mut Vec<Arc<Entry>>,
-    ) -> Option<Gap> {
+    /// Copies up to `most` entries after `after` into `out`.
+    pub(super) fn read(&self, after: Offset, most: usize, out: &mut Vec<Arc<Entry>>) -> Read {
         let ring = self.ring.read();
         let first = ring
             .entries
             .partition_point(|entry| entry.position.offset <= after);
-        out.extend(ring.entries.range(first..).take(most).cloned());
-        (ring.evicted > after).then(|| Gap {
+        let last = ring.entries.len().min(first.saturating_add(most));
+        out.extend(ring.entries.range(first..last).cloned());
+        let reached = if last == ring.entries.len() {
+            // Nothing is left, even where the newest entry is one that this channel never had.
+            ring.newest.max(after)
+        } else {
+            out.last().map_or(after, |entry| entry.position.offset)
+        };
+        let gap = (ring.evicted > after).then(|| Gap {
             after: Position {
                 epoch: self.epoch,
                 offset: after,
@@ -177,7 +194,8 @@ impl Channel {
                 epoch: self.epoch,
                 offset: ring.evicted,
             },
-        })
+        });
+        Read { reached, gap }
     }
 }
 

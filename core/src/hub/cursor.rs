@@ -67,15 +67,9 @@ impl Cursor {
     /// `Some` means that entries between the cursor and the first of `out` are no longer retained: the
     /// client must be told, or closed. Each gap is reported once.
     pub fn read(&mut self, most: usize, out: &mut Vec<Arc<Entry>>) -> Option<Gap> {
-        let before = out.len();
-        let gap = self.channel.read(self.after, most, out);
-        if let Some(gap) = gap {
-            self.after = gap.through.offset;
-        }
-        if let Some(last) = out.get(before..).and_then(<[_]>::last) {
-            self.after = last.position.offset;
-        }
-        gap
+        let read = self.channel.read(self.after, most, out);
+        self.after = read.reached;
+        read.gap
     }
 
     /// Moves the cursor back to `offset`: what was read behind it will be read again.

@@ -38,11 +38,11 @@ impl Publisher {
             self.policy.route(event, &*self.lifecycle, &mut channels);
             routes.push(channels);
         }
-        let routed = batch
+        let published = batch
             .iter()
             .zip(&routes)
             .filter(|(_, channels)| !channels.is_empty());
         self.hub
-            .publish(routed.map(|(event, channels)| (event, channels.as_slice())));
+            .publish(published.map(|(event, channels)| (event, channels.as_slice())));
     }
 }

@@ -1,0 +1,62 @@
+//! What the commands write, and where: results to stdout, complaints to stderr.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+
+use crate::config::{Diagnostic, Severity, render};
+
+/// How a command writes its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Writes a result. The error is the caller's to judge: a closed pipe is no failure.
+pub(super) fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// Says on stderr what went wrong.
+pub(super) fn complain(what: &dyn Display) {
+    // With stderr gone there is nobody left to tell; the exit code still says it.
+    writeln!(io::stderr().lock(), "error: {what}").ok();
+}
+
+/// Shows diagnostics on stderr, and how many there are.
+pub(super) fn show(diagnostics: &[Diagnostic], text: &str) {
+    let styled = io::stderr().is_terminal();
+    let shown = render(diagnostics, text, styled);
+    let mut stderr = io::stderr().lock();
+    // As in `complain`.
+    stderr.write_all(shown.as_bytes()).ok();
+    if !diagnostics.is_empty() {
+        writeln!(stderr, "{}", count(diagnostics)).ok();
+    }
+}
+
+/// `2 errors, 1 warning`.
+pub(super) fn count(diagnostics: &[Diagnostic]) -> String {
+    let number = |severity: Severity, word: &str| {
+        let found = diagnostics.iter().filter(|one| one.severity == severity);
+        plural(found.count(), word)
+    };
+    let counts = [
+        number(Severity::Error, "error"),
+        number(Severity::Warning, "warning"),
+    ];
+    counts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// `1 sink`, `2 sinks`, and nothing for none.
+pub(super) fn plural(count: usize, word: &str) -> Option<String> {
+    match count {
+        0 => None,
+        1 => Some(format!("1 {word}")),
+        many => Some(format!("{many} {word}s")),
+    }
+}

@@ -1,0 +1,379 @@
+//! The life of the process: build everything, start it in order, and stop it in order.
+
+mod build;
+mod gate;
+mod slots;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, timeout_at};
+
+use self::build::Built;
+use self::gate::Gate;
+use crate::Report;
+use crate::access::{Access, KeyError, KeyOrigin, global_key};
+use crate::cli::Exit;
+use crate::config::{Config, ServerConfig};
+use crate::http::{BindError, Host, RouteConflict, Routes};
+use crate::hub::Hub;
+use crate::metrics::Metrics;
+use crate::plugin::{
+    BuildError, Environment, Lifecycle, LifecycleError, Shared, Transport, TransportError,
+};
+use crate::registry::{self, DuplicatePlugin};
+use crate::shutdown::Shutdown;
+use crate::topology::{GraphError, Running};
+
+/// How often channels that nobody publishes to are looked at for old entries.
+const EXPIRE_EVERY: Duration = Duration::from_secs(5);
+
+/// Why a configuration did not come to run. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The binary has two plugins of one name.
+    #[error(transparent)]
+    Plugins(#[from] DuplicatePlugin),
+    /// The data folder cannot be made.
+    #[error("cannot create `server.data_dir` {}: {source}", .path.display())]
+    DataDir {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There is no global key.
+    #[error("{}", chain(.0))]
+    Key(#[from] KeyError),
+    /// A plugin refused its configuration.
+    #[error("cannot build `{id}`: {}", chain(.source))]
+    Build {
+        /// The component's id.
+        id: String,
+        /// Why.
+        #[source]
+        source: BuildError,
+    },
+    /// The inputs do not make a graph.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// Two components want one path.
+    #[error(transparent)]
+    Routes(#[from] RouteConflict),
+    /// The port cannot be taken.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The instances could not be restored.
+    #[error("cannot start the lifecycle: {}", chain(.0))]
+    Lifecycle(#[from] LifecycleError),
+    /// A transport could not start.
+    #[error("cannot start a transport: {}", chain(.0))]
+    Transport(#[from] TransportError),
+}
+
+/// A process that serves.
+struct Process {
+    server: Arc<ServerConfig>,
+    lifecycle: Arc<dyn Lifecycle>,
+    transports: Vec<Arc<dyn Transport>>,
+    running: Running,
+    /// Given first when stopping: no longer ready.
+    stopping: Shutdown,
+    /// Given last: the HTTP server stops.
+    host: Shutdown,
+    serving: JoinHandle<()>,
+    /// Whether something beside the sources may bring events or clients.
+    serves: bool,
+    has_sources: bool,
+    /// Housekeeping, stopped with the process.
+    _chores: JoinSet<()>,
+}
+
+/// What ended the wait of a serving process.
+enum End {
+    Signal,
+    Sources,
+    Host,
+}
+
+/// Runs a configuration until the process is told to stop (SIGINT or SIGTERM), or until every source has
+/// ended and nothing else is served: no route but the lifecycle's, and no transport.
+///
+/// A second signal ends the wait for whatever is still stopping.
+pub async fn run(config: Config, host: Arc<dyn Host>, environment: Environment) -> Exit {
+    let (stop, force) = (Shutdown::new(), Shutdown::new());
+    let mut signals = JoinSet::new();
+    signals.spawn(follow_signals(stop.clone(), force.clone()));
+    tokio::select! {
+        exit = run_until(config, host, environment, stop) => exit,
+        () = force.started() => {
+            tracing::warn!("stopped at once by a second signal");
+            Exit::Deadline
+        }
+    }
+}
+
+/// Runs a configuration until `stop` is given, or until there is nothing left to do; see [`run`].
+pub async fn run_until(
+    config: Config,
+    host: Arc<dyn Host>,
+    environment: Environment,
+    stop: Shutdown,
+) -> Exit {
+    let process = tokio::select! {
+        started = start(config, host, environment) => started,
+        () = stop.started() => return Exit::Clean,
+    };
+    match process {
+        Ok(process) => process.live(stop).await,
+        Err(error) => {
+            tracing::error!("{error}");
+            error.exit()
+        }
+    }
+}
+
+async fn start(
+    config: Config,
+    host: Arc<dyn Host>,
+    environment: Environment,
+) -> Result<Process, StartError> {
+    let begun = Instant::now();
+    registry::check_unique()?;
+    let server = Arc::clone(&config.server);
+    create_data_dir(&server).await?;
+    let metrics = Metrics::new();
+    let access = Arc::new(Access::new(server.compat));
+    let key = global_key(server.api_key.as_deref(), &server.data_dir)?;
+    let shared = Arc::new(Shared {
+        hub: Arc::new(Hub::new(config.hub)),
+        lifecycle: OnceLock::new(),
+        access: Arc::clone(&access),
+        server: Arc::clone(&server),
+        metrics: metrics.clone(),
+        environment,
+    });
+    let has_sources = !config.pipeline.sources.is_empty();
+    let Built {
+        lifecycle,
+        transports,
+        policies,
+        mounts,
+        serves,
+        plan,
+    } = Built::new(config, &shared)?;
+    plan.check()?;
+    let stopping = Shutdown::new();
+    let paths = mounts.iter().fold(String::new(), |mut text, mount| {
+        // Writing into a string does not fail.
+        write!(text, " {}={}", mount.component, mount.prefix).ok();
+        text
+    });
+    let routes = Routes::new(mounts)?.stopping_on(stopping.clone());
+    let listening = host.bind(&server, &metrics).await?;
+    let address = listening.address();
+
+    // From here on something runs. Whatever fails below takes it down again by being dropped.
+    access.set_global(key.secret.clone());
+    let gate = Arc::new(Gate::new(&shared.hub, &lifecycle, policies));
+    lifecycle.watch(Arc::clone(&gate) as Arc<_>);
+    lifecycle.start().await?;
+    gate.open_all();
+    for transport in &transports {
+        Arc::clone(transport).start().await?;
+    }
+    let running = plan.start(&metrics)?;
+    let host = Shutdown::new();
+    let serving = tokio::spawn(listening.serve(routes, host.clone()));
+    let mut chores = JoinSet::new();
+    chores.spawn(expire(Arc::clone(&shared.hub)));
+    if key.origin == KeyOrigin::Generated {
+        // The only time that the key is shown: the operator has no other way to learn it.
+        let key = key.secret.reveal();
+        tracing::warn!(
+            "no API key was configured; generated {key} and stored it in the data folder"
+        );
+    }
+    tracing::info!(
+        %address,
+        compat = ?server.compat,
+        instances = lifecycle.all().len(),
+        transports = transports.len(),
+        routes = paths.trim_start(),
+        took_ms = begun.elapsed().as_millis(),
+        "evows is up"
+    );
+    Ok(Process {
+        server,
+        lifecycle,
+        transports,
+        running,
+        stopping,
+        host,
+        serving,
+        serves,
+        has_sources,
+        _chores: chores,
+    })
+}
+
+// === impl Process ===
+
+impl Process {
+    async fn live(mut self, stop: Shutdown) -> Exit {
+        let stays = self.serves || !self.has_sources;
+        let end = tokio::select! {
+            () = stop.started() => End::Signal,
+            () = self.running.ended(), if !stays => End::Sources,
+            served = &mut self.serving => {
+                if let Err(error) = served {
+                    tracing::error!(%error, "the HTTP server failed");
+                }
+                End::Host
+            }
+        };
+        match end {
+            End::Signal => tracing::info!("stopping"),
+            End::Sources => tracing::info!("every source has ended; stopping"),
+            End::Host => tracing::error!("the HTTP server ended by itself; stopping"),
+        }
+        let exit = self.stop(matches!(end, End::Host)).await;
+        match end {
+            End::Host => Exit::Internal,
+            _ => exit,
+        }
+    }
+
+    /// Not ready, sources, filters, sinks, clients, the port, the store: in this order, each with its share
+    /// of the time.
+    async fn stop(mut self, host_is_gone: bool) -> Exit {
+        let begun = Instant::now();
+        let total = self.server.shutdown_timeout.0;
+        let drain = self.server.drain_timeout.0.min(total / 2);
+        let deadline = begun + total;
+        // Clients leave after the last event was published, in the last part of the time.
+        let flowing = total.saturating_sub(drain);
+        let sinks_by = begun + flowing.mul_f64(0.9);
+        let sources_by = begun + flowing.mul_f64(0.5);
+        self.stopping.start();
+        let report = self.running.drain(sources_by, sinks_by).await;
+        let mut late = report.cut;
+        let mut leaving = JoinSet::new();
+        for transport in &self.transports {
+            let transport = Arc::clone(transport);
+            leaving.spawn(async move { transport.drain(drain).await });
+        }
+        let left = async { while leaving.join_next().await.is_some() {} };
+        late |= timeout_at(deadline, left).await.is_err();
+        self.host.start();
+        if !host_is_gone && timeout_at(deadline, &mut self.serving).await.is_err() {
+            late = true;
+            self.serving.abort();
+        }
+        match timeout_at(deadline, self.lifecycle.stop()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the lifecycle did not stop cleanly"),
+            Err(_) => late = true,
+        }
+        let clients = self.transports.iter().map(|it| it.clients()).sum::<usize>();
+        tell(&report, clients, begun.elapsed());
+        if late || report.abandoned() > 0 {
+            Exit::Deadline
+        } else {
+            Exit::Clean
+        }
+    }
+}
+
+// === impl StartError ===
+
+impl StartError {
+    /// What the process exits with.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Build { .. } | Self::Graph(_) | Self::Routes(_) => Exit::Config,
+            Self::Plugins(_) => Exit::Internal,
+            Self::DataDir { .. }
+            | Self::Key(_)
+            | Self::Bind(_)
+            | Self::Lifecycle(_)
+            | Self::Transport(_) => Exit::Failed,
+        }
+    }
+}
+
+/// An error and the causes behind it, as one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Writing into a string does not fail.
+        write!(text, ": {error}").ok();
+        cause = error.source();
+    }
+    text
+}
+
+fn tell(report: &Report, clients: usize, took: Duration) {
+    for line in &report.lines {
+        tracing::info!("{line}");
+    }
+    let took_ms = took.as_millis();
+    match (report.abandoned(), clients) {
+        (0, 0) => tracing::info!(took_ms, "stopped"),
+        (events, clients) => tracing::warn!(
+            took_ms,
+            "stopped, abandoning {events} deliveries and {clients} clients"
+        ),
+    }
+}
+
+async fn create_data_dir(server: &ServerConfig) -> Result<(), StartError> {
+    let path = &server.data_dir;
+    let created = tokio::fs::create_dir_all(path).await;
+    created.map_err(|source| StartError::DataDir {
+        path: path.clone(),
+        source,
+    })
+}
+
+async fn expire(hub: Arc<Hub>) {
+    let mut interval = tokio::time::interval(EXPIRE_EVERY);
+    loop {
+        interval.tick().await;
+        hub.expire();
+    }
+}
+
+/// Gives `stop` at the first signal and `force` at the second.
+async fn follow_signals(stop: Shutdown, force: Shutdown) {
+    for shutdown in [stop, force] {
+        if let Err(error) = signal().await {
+            tracing::error!(%error, "signals cannot be received; end the process by other means");
+            return;
+        }
+        shutdown.start();
+    }
+}
+
+#[cfg(unix)]
+async fn signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() -> std::io::Result<()> {
+    tokio::signal::ctrl_c().await
+}

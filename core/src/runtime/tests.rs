@@ -1,0 +1,271 @@
+//! A process from its first to its last step, with a host that serves nobody.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use parking_lot::Mutex;
+use serde::Deserialize;
+
+use super::{Shutdown, run_until};
+use crate::Event;
+use crate::cli::Exit;
+use crate::config::{self, Config, Input, Period, Pipeline, ServerConfig, Settings, SinkNode};
+use crate::http::{BindError, Host, Listening, Routes};
+use crate::hub::Retention;
+use crate::metrics::Metrics;
+use crate::plugin::{
+    BuildContext, BuildError, Environment, Instance, Instances, Lifecycle, LifecycleError,
+    LifecyclePlugin, Sink, SinkError, SinkPlugin, Source, SourceError, SourcePlugin, Watcher,
+};
+use crate::registry::{Origin, Registration};
+use crate::testing::event;
+use crate::topology::Outlet;
+
+const HERE: Origin = Origin {
+    package: "evows-core",
+    file: file!(),
+    line: 0,
+};
+
+static FEED: Registration = Registration::source::<Feed>("", "", HERE);
+static DRAIN: Registration = Registration::sink::<Bin>("", "", HERE);
+static NOBODY: Registration = Registration::lifecycle::<Nobody>("", "", HERE);
+
+/// Sends one event and ends; with a path it mounts a route and waits for the end.
+struct Feed {
+    stays: bool,
+}
+
+#[derive(Deserialize, schemars::JsonSchema)]
+struct FeedConfig {
+    path: Option<String>,
+}
+
+/// Takes everything, unless it is told to be dead.
+struct Bin {
+    dead: bool,
+}
+
+#[derive(Deserialize, schemars::JsonSchema)]
+struct BinConfig {
+    #[serde(default)]
+    dead: bool,
+}
+
+struct Nobody;
+
+#[derive(Deserialize, schemars::JsonSchema)]
+struct NoConfig {}
+
+/// Notes what it is asked, in order.
+struct Quiet {
+    taken: bool,
+    notes: Arc<Mutex<Vec<&'static str>>>,
+}
+
+#[async_trait]
+impl Source for Feed {
+    async fn run(
+        self: Box<Self>,
+        mut outlet: Outlet,
+        shutdown: Shutdown,
+    ) -> Result<(), SourceError> {
+        outlet
+            .send(vec![event(r#"{"event":"a","instance":"i"}"#)])
+            .await;
+        if self.stays {
+            shutdown.started().await;
+        }
+        Ok(())
+    }
+}
+
+impl SourcePlugin for Feed {
+    const NAME: &'static str = "feed";
+    type Config = FeedConfig;
+
+    fn build(config: FeedConfig, cx: &BuildContext) -> Result<Self, BuildError> {
+        let stays = config.path.is_some();
+        if let Some(path) = config.path {
+            cx.mount(path, Router::new());
+        }
+        Ok(Self { stays })
+    }
+}
+
+#[async_trait]
+impl Sink for Bin {
+    async fn send(&mut self, _: &[Event]) -> Result<(), SinkError> {
+        if self.dead {
+            Err(SinkError::disconnected("dead"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl SinkPlugin for Bin {
+    const NAME: &'static str = "bin";
+    type Config = BinConfig;
+
+    fn build(config: BinConfig, _: &BuildContext) -> Result<Self, BuildError> {
+        Ok(Self { dead: config.dead })
+    }
+}
+
+impl Instances for Nobody {
+    fn get(&self, _: &str) -> Option<Arc<Instance>> {
+        None
+    }
+
+    fn all(&self) -> Vec<Arc<Instance>> {
+        Vec::new()
+    }
+
+    fn owner(&self, _: &str) -> Option<Arc<Instance>> {
+        None
+    }
+}
+
+#[async_trait]
+impl Lifecycle for Nobody {
+    async fn start(&self) -> Result<(), LifecycleError> {
+        Ok(())
+    }
+
+    fn watch(&self, _: Arc<dyn Watcher>) {}
+}
+
+impl LifecyclePlugin for Nobody {
+    const NAME: &'static str = "nobody";
+    type Config = NoConfig;
+
+    fn build(_: NoConfig, cx: &BuildContext) -> Result<Self, BuildError> {
+        cx.mount("/instance", Router::new());
+        Ok(Self)
+    }
+}
+
+#[async_trait]
+impl Host for Quiet {
+    async fn bind(
+        &self,
+        config: &Arc<ServerConfig>,
+        _: &Metrics,
+    ) -> Result<Box<dyn Listening>, BindError> {
+        self.notes.lock().push("bind");
+        if self.taken {
+            return Err(BindError::InUse(config.listen));
+        }
+        Ok(Box::new(Self {
+            taken: false,
+            notes: Arc::clone(&self.notes),
+        }))
+    }
+}
+
+#[async_trait]
+impl Listening for Quiet {
+    fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 1))
+    }
+
+    async fn serve(self: Box<Self>, routes: Routes, shutdown: Shutdown) {
+        self.notes.lock().push("serve");
+        shutdown.started().await;
+        let ready = if routes.is_stopping() {
+            "unready"
+        } else {
+            "ready"
+        };
+        self.notes.lock().extend([ready, "stop"]);
+    }
+}
+
+fn component(id: &str, plugin: &'static Registration, keys: &str) -> config::Component {
+    config::Component {
+        id: id.into(),
+        plugin,
+        settings: Settings::from_text(keys),
+    }
+}
+
+/// Runs a feed into a bin, and gives the exit and what the host was asked.
+async fn live(feed: &str, bin: &str, taken: bool, stop: Shutdown) -> (Exit, Vec<&'static str>) {
+    let folder = tempfile::tempdir().unwrap();
+    let server = ServerConfig {
+        data_dir: folder.path().join("data"),
+        shutdown_timeout: Period::seconds(4),
+        ..ServerConfig::default()
+    };
+    let config = Config {
+        server: Arc::new(server),
+        hub: Retention::default(),
+        lifecycle: component("lifecycle", &NOBODY, ""),
+        transports: Vec::new(),
+        pipeline: Pipeline {
+            sources: vec![component("feed", &FEED, feed)],
+            filters: Vec::new(),
+            sinks: vec![SinkNode {
+                component: component("bin", &DRAIN, bin),
+                inputs: vec![Input {
+                    id: "feed".into(),
+                    port: None,
+                }],
+                buffer: config::BufferConfig::default(),
+                required: true,
+            }],
+        },
+    };
+    let notes = Arc::default();
+    let host = Arc::new(Quiet {
+        taken,
+        notes: Arc::clone(&notes),
+    });
+    let exit = run_until(config, host, Environment::default(), stop).await;
+    let notes = notes.lock().clone();
+    (exit, notes)
+}
+
+#[tokio::test]
+async fn ends_with_its_sources_when_nothing_else_is_served() {
+    let (exit, notes) = live("", "", false, Shutdown::new()).await;
+    assert_eq!(exit, Exit::Clean);
+    assert_eq!(notes, ["bind", "serve", "unready", "stop"]);
+}
+
+#[tokio::test]
+async fn a_route_keeps_it_alive_until_it_is_told_to_stop() {
+    let stop = Shutdown::new();
+    let living = live(r#"path = "/in""#, "", false, stop.clone());
+    tokio::pin!(living);
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut living).await;
+    assert!(early.is_err(), "it ended by itself");
+    stop.start();
+    let (exit, _) = living.await;
+    assert_eq!(exit, Exit::Clean);
+}
+
+#[tokio::test]
+async fn a_dead_sink_makes_it_exit_late_and_say_so() {
+    let (exit, notes) = live("", "dead = true", false, Shutdown::new()).await;
+    assert_eq!(exit, Exit::Deadline);
+    assert_eq!(notes.last(), Some(&"stop"));
+}
+
+#[tokio::test]
+async fn a_port_in_use_starts_nothing() {
+    let (exit, notes) = live("", "", true, Shutdown::new()).await;
+    assert_eq!(exit, Exit::Failed);
+    assert_eq!(notes, ["bind"]);
+}
+
+#[tokio::test]
+async fn two_components_on_one_path_start_nothing() {
+    let (exit, notes) = live(r#"path = "/instance""#, "", false, Shutdown::new()).await;
+    assert_eq!(exit, Exit::Config);
+    assert!(notes.is_empty());
+}

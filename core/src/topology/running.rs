@@ -1,0 +1,165 @@
+//! The running graph.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::graph::{Graph, Reader};
+use super::ledger::Ledger;
+use super::node::Node;
+use super::plan::{GraphError, Plan};
+use super::queue::{Receiver, Sender, queue};
+use super::segment::{Chain, Leaf, Segment};
+use super::supervise::supervise;
+use crate::config::BufferConfig;
+use crate::delivery::worker::Worker;
+use crate::metrics::Metrics;
+use crate::registry::Kind;
+use crate::shutdown::{Report, Shutdown};
+
+/// A graph whose tasks run. Dropping it stops them where they are.
+pub struct Running {
+    shutdown: Shutdown,
+    cut_sources: CancellationToken,
+    cut_sinks: CancellationToken,
+    sources: JoinSet<bool>,
+    segments: JoinSet<()>,
+    sinks: JoinSet<()>,
+    ledgers: Vec<Arc<Ledger>>,
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// Whether the inputs make a graph that can run.
+    pub fn check(&self) -> Result<(), GraphError> {
+        Graph::new(self).map(drop)
+    }
+
+    /// Starts the sinks, then the filters behind queues, then the sources.
+    pub fn start(self, metrics: &Metrics) -> Result<Running, GraphError> {
+        let graph = Graph::new(&self)?;
+        let ledger = |id: &Arc<str>, kind| Arc::new(Ledger::new(id, kind, metrics));
+        let mut running = Running {
+            shutdown: Shutdown::new(),
+            cut_sources: CancellationToken::new(),
+            cut_sinks: CancellationToken::new(),
+            sources: JoinSet::new(),
+            segments: JoinSet::new(),
+            sinks: JoinSet::new(),
+            ledgers: Vec::new(),
+        };
+        let mut sink_queues = Vec::new();
+        let mut sink_ledgers = Vec::new();
+        for sink in self.sinks {
+            let ledger = ledger(&sink.part.id, Kind::Sink);
+            let (sender, receiver) = queue(sink.buffer, Some(Arc::clone(&ledger)));
+            let worker = Worker::new(sink.part, receiver, Arc::clone(&ledger));
+            running.sinks.spawn(worker.run(running.cut_sinks.clone()));
+            sink_queues.push(sender);
+            sink_ledgers.push(ledger);
+        }
+        let mut filter_queues: Vec<Option<(Sender, Option<Receiver>)>> = Vec::new();
+        filter_queues.resize_with(self.filters.len(), || None);
+        for shape in &graph.segments {
+            if let Some(filter) = shape.fed_by {
+                let (sender, receiver) = queue(BufferConfig::default(), None);
+                filter_queues[filter] = Some((sender, Some(receiver)));
+            }
+        }
+        let filter_ledgers: Vec<_> = self
+            .filters
+            .iter()
+            .map(|filter| ledger(&filter.part.id, Kind::Filter))
+            .collect();
+        let mut filters: Vec<_> = self.filters.into_iter().map(Some).collect();
+        let mut sources = self.sources.into_iter();
+        let mut ready = Vec::new();
+        for shape in graph.segments {
+            let leaves = shape.leaves.into_iter().map(|reader| match reader {
+                Reader::Sink(sink) => Leaf::new(sink_queues[sink].clone()),
+                Reader::Filter(filter) => {
+                    let queue = filter_queues[filter].as_ref();
+                    Leaf::new(
+                        queue
+                            .expect("a filter in another segment has a queue")
+                            .0
+                            .clone(),
+                    )
+                }
+            });
+            let leaves = leaves.collect();
+            let nodes = shape.nodes.into_iter().map(|(filter, outputs)| {
+                let part = filters[filter].take();
+                let part = part.expect("a filter runs in one segment").part;
+                Node::new(
+                    part.built,
+                    part.rebuild,
+                    outputs,
+                    Arc::clone(&filter_ledgers[filter]),
+                )
+            });
+            let chain = Chain::new(shape.root, nodes.collect(), leaves);
+            if let Some(filter) = shape.fed_by {
+                let queue = filter_queues[filter].as_mut();
+                let receiver = queue.and_then(|queue| queue.1.take());
+                let receiver = receiver.expect("a segment has one queue");
+                let segment = Arc::new(Segment::new(chain, None));
+                running.segments.spawn(segment.follow(receiver));
+            } else if let Some(part) = sources.next() {
+                let ledger = ledger(&part.id, Kind::Source);
+                let segment = Arc::new(Segment::new(chain, Some(Arc::clone(&ledger))));
+                running.ledgers.push(Arc::clone(&ledger));
+                ready.push((part, segment, ledger));
+            }
+        }
+        running.ledgers.extend(filter_ledgers);
+        running.ledgers.extend(sink_ledgers);
+        for (part, segment, ledger) in ready {
+            let (shutdown, cut) = (running.shutdown.clone(), running.cut_sources.clone());
+            let task = supervise(part, segment, ledger, shutdown, cut);
+            running.sources.spawn(task);
+        }
+        // The senders kept here go now: a queue ends with its segments.
+        Ok(running)
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Waits until every source has ended by itself. Cancel safe.
+    pub async fn ended(&mut self) {
+        while self.sources.join_next().await.is_some() {}
+    }
+
+    /// Stops the sources, lets what they sent run through, and stops the sinks: in order, and at once
+    /// where nothing waits. A source that runs past `sources_by` is dropped; what sinks have not delivered
+    /// by `sinks_by` fails.
+    pub async fn drain(mut self, sources_by: Instant, sinks_by: Instant) -> Report {
+        self.shutdown.start();
+        let mut cut = timeout_at(sources_by, self.ended()).await.is_err();
+        self.cut_sources.cancel();
+        let drained = async {
+            self.ended().await;
+            while self.segments.join_next().await.is_some() {}
+            while self.sinks.join_next().await.is_some() {}
+        };
+        if timeout_at(sinks_by, drained).await.is_err() {
+            cut = true;
+            self.cut_sinks.cancel();
+            // Queues without a receiver fail what is pushed, so nothing upstream waits any more.
+            while self.sinks.join_next().await.is_some() {}
+            self.ended().await;
+            while self.segments.join_next().await.is_some() {}
+        }
+        Report::new(&self.ledgers, cut)
+    }
+
+    /// How the graph stands now.
+    pub fn report(&self) -> Report {
+        Report::new(&self.ledgers, false)
+    }
+}

@@ -1,0 +1,5 @@
+//! Behaviour of the graph as a whole.
+
+mod faults;
+mod law;
+mod parts;

@@ -1,0 +1,3 @@
+//! Where events are passed, changed or discarded.
+
+pub mod events;

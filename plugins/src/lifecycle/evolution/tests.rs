@@ -1,0 +1,5 @@
+//! The HTTP API over a real store.
+
+mod api;
+mod restart;
+mod rig;

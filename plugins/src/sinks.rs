@@ -1,0 +1,5 @@
+//! Where events leave.
+
+pub mod blackhole;
+pub mod socketio;
+pub mod stdout;

@@ -1,0 +1,106 @@
+//! Serves events to live Socket.IO clients, the way Evolution API's websocket does.
+//!
+//! The sink puts events into this process's channels, `/` for every instance and `/<instance>` for one, and
+//! serves them at `/socket.io/`. The policy says which events go to which channel: `env`, the default, does what
+//! Evolution does under the same `WEBSOCKET_*` variables.
+//!
+//! ```toml
+//! [sinks.clients]
+//! type = "socketio"
+//! inputs = ["evolution"]
+//! policy = "both"
+//! ```
+//!
+//! An event that the policy routes nowhere ends as delivered: there was nobody to deliver it to. When the policy is
+//! switched off as a whole (`env` without `WEBSOCKET_ENABLED=true`), that holds for every event, and `/socket.io/` is
+//! answered 404, as Evolution does.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use evows_core::config::Problem;
+use evows_core::hub::Publisher;
+use evows_core::plugin::{
+    BuildContext, BuildError, PluginRef, Sink, SinkError, SinkPlugin, TransportPlugin,
+};
+use evows_core::registry::Kind;
+use evows_core::{Event, register_sink};
+use evows_transports::socketio::{self, SocketIo};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Serves events to live Socket.IO clients.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Which channels an event goes to: a policy's name, or a table with its `type` and keys.
+    pub policy: PluginRef,
+    /// How clients are served.
+    pub transport: socketio::Config,
+}
+
+/// The running sink.
+pub struct SocketIoSink {
+    /// Missing when the policy is switched off: there is nobody to publish to.
+    publisher: Option<Publisher>,
+}
+
+register_sink!(
+    SocketIoSink,
+    summary = "Serves events to live Socket.IO clients, as Evolution's websocket does.",
+    example = "policy = \"env\"\n",
+);
+
+// === impl Config ===
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            policy: PluginRef::named("env"),
+            transport: socketio::Config::default(),
+        }
+    }
+}
+
+// === impl SocketIoSink ===
+
+impl SinkPlugin for SocketIoSink {
+    const NAME: &'static str = "socketio";
+    type Config = Config;
+
+    fn check(config: &Config) -> Vec<Problem> {
+        let mut problems = config.policy.check(Kind::Policy, "policy");
+        let transport = SocketIo::check(&config.transport);
+        problems.extend(
+            transport
+                .into_iter()
+                .map(|problem| problem.under("transport")),
+        );
+        problems
+    }
+
+    fn build(config: Config, cx: &BuildContext) -> Result<Self, BuildError> {
+        let policy = cx.policy(&config.policy)?;
+        if !policy.is_enabled() {
+            tracing::info!(
+                sink = cx.id(),
+                "switched off by its policy: no client is served"
+            );
+            return Ok(Self { publisher: None });
+        }
+        let transport = SocketIo::build(config.transport, cx)?;
+        cx.add_transport(Arc::new(transport));
+        let publisher = Some(cx.publisher(policy));
+        Ok(Self { publisher })
+    }
+}
+
+#[async_trait]
+impl Sink for SocketIoSink {
+    async fn send(&mut self, batch: &[Event]) -> Result<(), SinkError> {
+        if let Some(publisher) = &self.publisher {
+            publisher.publish(batch);
+        }
+        Ok(())
+    }
+}

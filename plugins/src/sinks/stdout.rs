@@ -1,0 +1,143 @@
+//! Writes envelopes to standard output, one per line.
+//!
+//! Each batch is one write and one flush, so a reader sees events as they come. Line breaks inside an envelope, which
+//! JSON allows between values, are written as spaces. When the reader goes away (`evows run | head`), every event from
+//! then on fails; make the sink `required = false` if the other sinks are to go on without it.
+//!
+//! Logs go to standard error and do not mix with the events.
+//!
+//! ```toml
+//! [sinks.print]
+//! type = "stdout"
+//! inputs = ["evolution"]
+//! ```
+
+use std::borrow::Cow;
+use std::io;
+
+use async_trait::async_trait;
+use evows_core::plugin::{BuildContext, BuildError, Sink, SinkError, SinkPlugin};
+use evows_core::{Event, register_sink};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+/// Writes envelopes to standard output, one per line.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {}
+
+/// The running sink.
+pub struct Stdout {
+    output: Box<dyn AsyncWrite + Send + Unpin>,
+    lines: Vec<u8>,
+}
+
+register_sink!(
+    Stdout,
+    summary = "Writes envelopes to standard output, one per line.",
+    example = "",
+);
+
+// === impl Stdout ===
+
+impl Stdout {
+    fn new(output: impl AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self {
+            output: Box::new(output),
+            lines: Vec::new(),
+        }
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
+        self.output.write_all(&self.lines).await?;
+        self.output.flush().await
+    }
+}
+
+/// An envelope without line breaks. Inside a JSON string there are none, so those that are there mean nothing.
+fn one_line(envelope: &[u8]) -> Cow<'_, [u8]> {
+    let is_break = |byte: &u8| matches!(byte, b'\n' | b'\r');
+    if !envelope.iter().any(is_break) {
+        return Cow::Borrowed(envelope);
+    }
+    let bytes = envelope.iter();
+    bytes
+        .map(|byte| if is_break(byte) { b' ' } else { *byte })
+        .collect()
+}
+
+impl SinkPlugin for Stdout {
+    const NAME: &'static str = "stdout";
+    type Config = Config;
+
+    fn build(_config: Config, _cx: &BuildContext) -> Result<Self, BuildError> {
+        Ok(Self::new(tokio::io::stdout()))
+    }
+}
+
+#[async_trait]
+impl Sink for Stdout {
+    async fn send(&mut self, batch: &[Event]) -> Result<(), SinkError> {
+        self.lines.clear();
+        for event in batch {
+            self.lines.extend_from_slice(&one_line(event.envelope()));
+            self.lines.push(b'\n');
+        }
+        // What was written cannot be taken back and a closed pipe does not open again: trying again would at best
+        // print lines twice.
+        let written = self.write().await;
+        written.map_err(|error| {
+            let message = match error.kind() {
+                io::ErrorKind::BrokenPipe => "the reader of standard output is gone",
+                _ => "cannot write to standard output",
+            };
+            SinkError::permanent(message).caused_by(error)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use evows_core::plugin::SinkErrorKind;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    fn event(envelope: &'static str) -> Event {
+        Event::parse(envelope.into(), SystemTime::UNIX_EPOCH).unwrap()
+    }
+
+    #[tokio::test]
+    async fn writes_a_line_per_event() {
+        let (ours, mut theirs) = tokio::io::duplex(1024);
+        let mut sink = Stdout::new(ours);
+        let batch = [
+            event(r#"{"event":"call","instance":"a"}"#),
+            event("{\n\"event\":\"call\",\r\n\"instance\":\"b\"}"),
+        ];
+        sink.send(&batch).await.unwrap();
+        drop(sink);
+        let mut text = String::new();
+        theirs.read_to_string(&mut text).await.unwrap();
+        assert_eq!(
+            text,
+            "{\"event\":\"call\",\"instance\":\"a\"}\n{ \"event\":\"call\",  \"instance\":\"b\"}\n"
+        );
+    }
+
+    #[tokio::test]
+    async fn fails_for_good_when_the_reader_is_gone() {
+        let (ours, theirs) = tokio::io::duplex(1024);
+        drop(theirs);
+        let mut sink = Stdout::new(ours);
+        let error = sink
+            .send(&[event(r#"{"event":"call","instance":"a"}"#)])
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind, SinkErrorKind::Permanent);
+        assert_eq!(error.to_string(), "the reader of standard output is gone");
+    }
+}

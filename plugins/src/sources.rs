@@ -1,0 +1,5 @@
+//! Where events enter.
+
+pub mod generator;
+pub mod stdin;
+pub mod webhook;

@@ -1,0 +1,101 @@
+//! The shipped `evows.toml` shows every key, and shows them right.
+
+use std::collections::BTreeSet;
+
+use evows_core::config::{BufferConfig, ServerConfig, Settings};
+use evows_core::registry::{self, Kind};
+use evows_plugins as _;
+use schemars::SchemaGenerator;
+use serde_json::Value;
+use toml::Table;
+
+const SHIPPED: &str = include_str!("../../evows.toml");
+
+/// The file as it is, or with the keys that are commented out.
+fn shipped(uncomment: bool) -> Table {
+    let is_key = |line: &str| line.starts_with(|c: char| c.is_ascii_lowercase());
+    let lines = SHIPPED.lines().map(|line| match line.strip_prefix('#') {
+        Some(key) if uncomment && is_key(key) => key,
+        _ => line,
+    });
+    let text = lines.collect::<Vec<_>>().join("\n");
+    text.parse().expect("the shipped file is TOML")
+}
+
+fn keys(schema: &Value) -> BTreeSet<&str> {
+    let properties = schema["properties"].as_object();
+    properties
+        .into_iter()
+        .flatten()
+        .map(|(key, _)| key.as_str())
+        .collect()
+}
+
+fn components(file: &Table, section: &str) -> Vec<(String, Table)> {
+    let section = file[section].as_table().expect("a section is a table");
+    section
+        .iter()
+        .map(|(id, keys)| {
+            (
+                id.clone(),
+                keys.as_table().expect("a component is a table").clone(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn every_key_of_its_plugins_is_there_and_checks_clean() {
+    for (section, kind, read_by_core) in [
+        ("sources", Kind::Source, &["type"][..]),
+        ("filters", Kind::Filter, &["type", "inputs"]),
+        (
+            "sinks",
+            Kind::Sink,
+            &["type", "inputs", "buffer", "required"],
+        ),
+    ] {
+        for uncomment in [false, true] {
+            for (id, mut table) in components(&shipped(uncomment), section) {
+                let name = table["type"].as_str().unwrap().to_owned();
+                let plugin = registry::find(kind, &name).unwrap();
+                for key in read_by_core {
+                    assert!(table.remove(*key).is_some() || !uncomment, "{id}: {key}");
+                }
+                assert_eq!(plugin.check(&Settings::from_table(&table)), [], "{id}");
+                if uncomment {
+                    let schema = plugin.schema(&mut SchemaGenerator::default());
+                    let shown: BTreeSet<_> = table.keys().map(String::as_str).collect();
+                    assert_eq!(shown, keys(schema.as_value()), "{id}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_key_of_the_server_is_there_with_its_default() {
+    let table = shipped(true)["server"].clone();
+    let schema = SchemaGenerator::default().into_root_schema_for::<ServerConfig>();
+    let shown = table
+        .as_table()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(keys(schema.as_value()), shown);
+
+    let mut shown: ServerConfig = table.try_into().unwrap();
+    // These two show an example, because their default is nothing.
+    (shown.tls, shown.trusted_proxies) = (None, Vec::new());
+    let text = |config: &ServerConfig| serde_json::to_string(config).unwrap();
+    assert_eq!(text(&shown), text(&ServerConfig::default()));
+}
+
+#[test]
+fn the_buffer_shows_its_defaults() {
+    for (id, sink) in components(&shipped(true), "sinks") {
+        let buffer: BufferConfig = sink["buffer"].clone().try_into().unwrap();
+        assert_eq!(buffer, BufferConfig::default(), "{id}");
+    }
+}

@@ -1,0 +1,38 @@
+//! Takes a port.
+
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+
+use evows_core::http::BindError;
+use socket2::{Domain, Socket, Type};
+use tokio::net::TcpListener;
+
+/// Connections that the system keeps ready for us; it lowers the number to its own limit. Clients of a
+/// restarted server come back all at once.
+const BACKLOG: i32 = 4096;
+
+/// Listens on `address`; says the address as bound.
+pub(super) fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
+    open(address).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::InUse(address),
+        io::ErrorKind::PermissionDenied => BindError::Denied(address),
+        _ => BindError::Listen { address, source },
+    })
+}
+
+fn open(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // A restart must not wait for the old connections to time out. On Windows the option would let two
+    // processes listen on one port.
+    #[cfg(not(windows))]
+    socket.set_reuse_address(true)?;
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    let listener = TcpListener::from_std(socket.into())?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}

@@ -1,0 +1,231 @@
+//! Socket.IO: serves each channel of the hub as a namespace, the way Evolution API does (contract section 2).
+//!
+//! `/` is global mode, `/<instance>` is traditional mode. What is common to every engine stands here: the options, the door
+//! (who may shake hands), the clients, and the binary dialects. An engine speaks the protocol and moves cursors.
+
+mod binary;
+mod client;
+mod door;
+mod errors;
+mod namespaces;
+mod oxide;
+mod pump;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use evows_core::access::Compat;
+use evows_core::config::{Period, Problem, Size};
+use evows_core::plugin::{BuildContext, BuildError, Transport, TransportError, TransportPlugin};
+use evows_core::register_transport;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use self::client::Clients;
+use self::door::{Door, KeyRule};
+use self::oxide::Oxide;
+
+/// How Socket.IO clients are served.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// What speaks the protocol.
+    pub engine: Engine,
+    /// The path of the handshake, with its trailing slash.
+    pub path: String,
+    /// What clients may connect with.
+    pub transports: Vec<Carrier>,
+    /// Time between pings.
+    pub ping_interval: Period,
+    /// Time for the answer to a ping, after which the client is gone.
+    pub ping_timeout: Period,
+    /// Time for a connected client to join its first namespace.
+    pub connect_timeout: Period,
+    /// Size of one inbound message; told to clients as `maxPayload`.
+    pub max_payload: Size,
+    /// How byte fields of the envelope travel.
+    pub binary: Dialect,
+    /// Time that a client may take nothing while events wait for it. Then its transport is closed, and it comes back.
+    pub max_lag: Period,
+    /// Namespaces that one client may join.
+    pub max_namespaces_per_client: u32,
+    /// Clients on long-polling at once; more are answered 503.
+    pub max_polling_sessions: usize,
+    /// Whether the handshake needs a key. By default it does not under `compat = "strict"`, where the key may come in Socket.IO's
+    /// `auth` when a namespace is joined, and it does under `compat = "evolution"`, which ignores `auth`.
+    pub handshake_key: Option<HandshakeKey>,
+}
+
+/// What speaks the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// The crate of that name.
+    #[default]
+    Socketioxide,
+}
+
+/// What an Engine.IO session runs over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Carrier {
+    /// HTTP long-polling.
+    Polling,
+    /// WebSocket.
+    Websocket,
+}
+
+/// How byte fields of the envelope travel (contract 1.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Dialect {
+    /// As binary attachments, which clients get as `Buffer` or `ArrayBuffer`: Evolution 2.3.6 and later.
+    #[default]
+    Attachments,
+    /// As objects with the keys `"0"`, `"1"`, ...: the envelope as it was posted. Evolution 2.3.3 to 2.3.5.
+    Indexed,
+    /// As base64 strings: Evolution up to 2.3.2.
+    Base64,
+}
+
+/// Whether the handshake needs a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HandshakeKey {
+    /// Without a key in the query or in the header `apikey` the handshake is refused.
+    Required,
+    /// The key may come in `auth` when a namespace is joined.
+    Deferred,
+}
+
+/// The Socket.IO transport.
+pub struct SocketIo {
+    clients: Arc<Clients>,
+    engine: Oxide,
+}
+
+register_transport!(
+    SocketIo,
+    summary = "Serves channels as Socket.IO namespaces: `/` and `/<instance>`.",
+    example = "transports = [\"polling\", \"websocket\"]\n",
+);
+
+// === impl Config ===
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            engine: Engine::default(),
+            path: "/socket.io/".to_owned(),
+            transports: vec![Carrier::Polling, Carrier::Websocket],
+            ping_interval: Period::seconds(25),
+            ping_timeout: Period::seconds(20),
+            connect_timeout: Period::seconds(45),
+            max_payload: Size(1_000_000),
+            binary: Dialect::default(),
+            max_lag: Period::seconds(10),
+            max_namespaces_per_client: 64,
+            max_polling_sessions: 4_000,
+            handshake_key: None,
+        }
+    }
+}
+
+// === impl Carrier ===
+
+impl Carrier {
+    fn parse(name: &str) -> Option<Self> {
+        match name {
+            "polling" => Some(Self::Polling),
+            "websocket" => Some(Self::Websocket),
+            _ => None,
+        }
+    }
+}
+
+// === impl SocketIo ===
+
+impl TransportPlugin for SocketIo {
+    const NAME: &'static str = "socketio";
+    type Config = Config;
+
+    fn check(config: &Config) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut problem = |key: &str, message: &str, help: &str| {
+            problems.push(
+                Problem::new("invalid-value", message)
+                    .at_key(key)
+                    .help(help),
+            );
+        };
+        if !config.path.starts_with('/') || !config.path.ends_with('/') || config.path.len() < 3 {
+            problem(
+                "path",
+                "the path needs a slash at both ends",
+                "such as \"/socket.io/\"",
+            );
+        }
+        if config.transports.is_empty() {
+            problem(
+                "transports",
+                "nobody could connect",
+                "name \"polling\", \"websocket\", or both",
+            );
+        }
+        for (key, period) in [
+            ("ping_interval", config.ping_interval),
+            ("ping_timeout", config.ping_timeout),
+            ("connect_timeout", config.connect_timeout),
+            ("max_lag", config.max_lag),
+        ] {
+            if period.0.is_zero() {
+                problem(
+                    key,
+                    "a time of nothing would close every client",
+                    "such as \"10s\"",
+                );
+            }
+        }
+        if config.max_payload.0 == 0 || config.max_namespaces_per_client == 0 {
+            problem(
+                "max_payload",
+                "a limit of 0 refuses everything",
+                "leave it out for the default",
+            );
+        }
+        problems
+    }
+
+    fn build(config: Config, cx: &BuildContext) -> Result<Self, BuildError> {
+        let access = Arc::clone(cx.access());
+        let component: Arc<str> = cx.id().into();
+        let clients = Arc::new(Clients::new(
+            &component,
+            cx.metrics().clone(),
+            config.max_polling_sessions,
+        ));
+        let keys = KeyRule::new(config.handshake_key, Arc::clone(&access), cx.environment());
+        let deferred = keys.is_deferred() && access.compat() == Compat::Strict;
+        let (engine, service) = Oxide::new(&config, cx.hub(), access, &clients, deferred);
+        let door = Door::new(&config, keys, Arc::clone(&clients), service);
+        cx.mount(config.path.trim_end_matches('/'), door.router());
+        Ok(Self { clients, engine })
+    }
+}
+
+#[async_trait]
+impl Transport for SocketIo {
+    async fn start(self: Arc<Self>) -> Result<(), TransportError> {
+        self.engine.start();
+        Ok(())
+    }
+
+    fn clients(&self) -> usize {
+        self.clients.live()
+    }
+
+    async fn drain(&self, over: Duration) {
+        self.clients.drain(over, || self.engine.is_idle()).await;
+    }
+}

@@ -1,0 +1,279 @@
+//! Byte fields of an envelope, in the dialect that clients expect (contract 1.4).
+//!
+//! JSON feeds carry bytes as objects with the keys `"0"`, `"1"`, and so on. Only the objects and arrays on the way to such a field
+//! are taken apart; every other value keeps its own text, so that no number is damaged and no key moves.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use evows_core::Event;
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::ser::{SerializeMap, SerializeSeq};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::Dialect;
+
+/// An envelope, ready to be written: verbatim, or taken apart around its bytes.
+#[derive(Debug)]
+pub(super) enum Payload {
+    Raw(Box<RawValue>),
+    Bytes(Bytes),
+    Text(String),
+    Array(Vec<Payload>),
+    Object(Vec<(String, Payload)>),
+}
+
+/// What to look for, and what to put in its place.
+struct Walk<'a> {
+    dialect: Dialect,
+    attachments: &'a [Bytes],
+}
+
+/// The members of an object, in their order.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+/// The items of an array.
+struct Items<'a>(Vec<&'a RawValue>);
+
+// === impl Payload ===
+
+impl Payload {
+    /// Prepares an event for `dialect`. Fails when its envelope is not JSON, which the door has ruled out.
+    pub(super) fn new(event: &Event, dialect: Dialect) -> Result<Self, serde_json::Error> {
+        let envelope: &RawValue = serde_json::from_slice(event.envelope())?;
+        let walk = Walk {
+            dialect,
+            attachments: event.attachments(),
+        };
+        Ok(walk.value(envelope))
+    }
+}
+
+impl Serialize for Payload {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Raw(raw) => raw.serialize(serializer),
+            Self::Bytes(bytes) => serializer.serialize_bytes(bytes),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Array(items) => {
+                let mut array = serializer.serialize_seq(Some(items.len()))?;
+                for item in items {
+                    array.serialize_element(item)?;
+                }
+                array.end()
+            }
+            Self::Object(members) => {
+                let mut object = serializer.serialize_map(Some(members.len()))?;
+                for (key, value) in members {
+                    object.serialize_entry(key, value)?;
+                }
+                object.end()
+            }
+        }
+    }
+}
+
+// === impl Walk ===
+
+impl Walk<'_> {
+    fn value(&self, raw: &RawValue) -> Payload {
+        self.taken_apart(raw)
+            .unwrap_or_else(|| Payload::Raw(raw.to_owned()))
+    }
+
+    /// `None` when nothing in there has to change.
+    fn taken_apart(&self, raw: &RawValue) -> Option<Payload> {
+        let text = raw.get();
+        if !self.is_suspect(text) {
+            return None;
+        }
+        if text.starts_with('[') {
+            let Items(items) = serde_json::from_str(text).ok()?;
+            return Some(Payload::Array(
+                items.into_iter().map(|item| self.value(item)).collect(),
+            ));
+        }
+        if !text.starts_with('{') {
+            return None;
+        }
+        let Members(members) = serde_json::from_str(text).ok()?;
+        if let Some(bytes) = self.bytes(&members) {
+            return Some(match self.dialect {
+                Dialect::Base64 => Payload::Text(STANDARD.encode(&bytes)),
+                Dialect::Attachments | Dialect::Indexed => Payload::Bytes(bytes),
+            });
+        }
+        let members = members.into_iter().map(|(key, value)| {
+            let value = self.value(value);
+            (key, value)
+        });
+        Some(Payload::Object(members.collect()))
+    }
+
+    /// A cheap look for what every byte field must contain.
+    fn is_suspect(&self, text: &str) -> bool {
+        (self.dialect != Dialect::Indexed && text.contains("\"0\""))
+            || (!self.attachments.is_empty() && text.contains("\"_placeholder\""))
+    }
+
+    fn bytes(&self, members: &[(String, &RawValue)]) -> Option<Bytes> {
+        self.attachment(members).or_else(|| {
+            let convert = self.dialect != Dialect::Indexed;
+            convert.then(|| indexed(members)).flatten()
+        })
+    }
+
+    /// `{"_placeholder":true,"num":n}`, where the event brought its attachments along.
+    fn attachment(&self, members: &[(String, &RawValue)]) -> Option<Bytes> {
+        match members {
+            [(first, yes), (second, number)]
+                if first == "_placeholder" && yes.get() == "true" && second == "num" =>
+            {
+                let number: usize = number.get().parse().ok()?;
+                self.attachments.get(number).cloned()
+            }
+            _ => None,
+        }
+    }
+}
+
+/// `{"0":1,"1":2}`: keys that count up from 0, values that are bytes, at least one of them.
+fn indexed(members: &[(String, &RawValue)]) -> Option<Bytes> {
+    if members.is_empty() {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(members.len());
+    for (index, (key, value)) in members.iter().enumerate() {
+        let counts = key.parse() == Ok(index) && (index == 0) == key.starts_with('0');
+        if !counts {
+            return None;
+        }
+        bytes.push(value.get().parse().ok()?);
+    }
+    Some(bytes.into())
+}
+
+// === impl Members ===
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(members)
+            }
+        }
+
+        deserializer.deserialize_map(InOrder).map(Self)
+    }
+}
+
+// === impl Items ===
+
+impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Vec<&'de RawValue>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = seq.next_element()? {
+                    items.push(item);
+                }
+                Ok(items)
+            }
+        }
+
+        deserializer.deserialize_seq(InOrder).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    fn event(envelope: &str) -> Event {
+        Event::parse(envelope.to_owned().into(), SystemTime::UNIX_EPOCH).unwrap()
+    }
+
+    /// The payload as JSON, bytes shown as `<hex>` strings.
+    fn shown(payload: &Payload) -> String {
+        fn show(payload: &Payload) -> Payload {
+            match payload {
+                Payload::Bytes(bytes) => Payload::Text(format!("<{:02x?}>", bytes.to_vec())),
+                Payload::Array(items) => Payload::Array(items.iter().map(show).collect()),
+                Payload::Object(members) => {
+                    let members = members
+                        .iter()
+                        .map(|(key, value)| (key.clone(), show(value)));
+                    Payload::Object(members.collect())
+                }
+                Payload::Raw(raw) => Payload::Raw(raw.clone()),
+                Payload::Text(text) => Payload::Text(text.clone()),
+            }
+        }
+        serde_json::to_string(&show(payload)).unwrap()
+    }
+
+    const ENVELOPE: &str = r#"{"event":"e","instance":"i","big":12345678901234567890123,"z":1.10,"data":[{"k":{"0":1,"1":255},"a":{"0":256},"b":{"1":1},"c":{"0":1,"x":2},"d":{}}]}"#;
+
+    #[test]
+    fn finds_byte_fields_and_leaves_the_rest_alone() {
+        let payload = Payload::new(&event(ENVELOPE), Dialect::Attachments).unwrap();
+        assert_eq!(
+            shown(&payload),
+            ENVELOPE.replace(r#"{"0":1,"1":255}"#, r#""<[01, ff]>""#)
+        );
+    }
+
+    #[test]
+    fn writes_base64() {
+        let payload = Payload::new(&event(ENVELOPE), Dialect::Base64).unwrap();
+        assert_eq!(
+            shown(&payload),
+            ENVELOPE.replace(r#"{"0":1,"1":255}"#, r#""Af8=""#)
+        );
+    }
+
+    #[test]
+    fn an_envelope_without_bytes_is_written_verbatim() {
+        for dialect in [Dialect::Attachments, Dialect::Base64, Dialect::Indexed] {
+            let text = r#"{ "event":"e",  "instance":"i", "n": 1.0 }"#;
+            let payload = Payload::new(&event(text), dialect).unwrap();
+            assert_eq!(serde_json::to_string(&payload).unwrap(), text);
+        }
+        let payload = Payload::new(&event(ENVELOPE), Dialect::Indexed).unwrap();
+        assert_eq!(serde_json::to_string(&payload).unwrap(), ENVELOPE);
+    }
+
+    #[test]
+    fn puts_attachments_in_their_places() {
+        let text = r#"{"event":"e","instance":"i","data":{"_placeholder":true,"num":0}}"#;
+        let event = event(text).with_attachments(vec![Bytes::from_static(&[7])]);
+        let payload = Payload::new(&event, Dialect::Base64).unwrap();
+        assert_eq!(
+            shown(&payload),
+            r#"{"event":"e","instance":"i","data":"Bw=="}"#
+        );
+    }
+}

@@ -1,0 +1,353 @@
+//! The clients of the transport: who they are, and how they are closed.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use evows_core::Shutdown;
+use evows_core::access::Identity;
+use evows_core::http::Peer;
+use evows_core::hub::Offset;
+use evows_core::metrics::{Component, Metrics};
+use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::errors::Refusal;
+use crate::http::Connection;
+
+/// CONNECTs that one client may have refused before it is closed.
+const MOST_REFUSED: u32 = 20;
+
+/// How often clients are closed while draining.
+const DRAIN_TICK: Duration = Duration::from_millis(50);
+
+/// Every client of one transport.
+pub(super) struct Clients {
+    component: Arc<str>,
+    metrics: Metrics,
+    gauge: Gauge,
+    next: AtomicU64,
+    live: AtomicUsize,
+    polling: AtomicUsize,
+    max_polling: usize,
+    draining: AtomicBool,
+    table: Mutex<Table>,
+    /// Those that may still have to join a namespace, the oldest first.
+    joining: Mutex<VecDeque<(Instant, Weak<Client>)>>,
+    /// Told whenever a client is gone.
+    left: Notify,
+}
+
+#[derive(Default)]
+struct Table {
+    all: HashMap<u64, Weak<Client>>,
+    /// By Engine.IO session id: those that began on polling, which may come with another connection.
+    sessions: HashMap<String, Weak<Client>>,
+}
+
+/// One Engine.IO session. Rides in the request's extensions, so that it lives exactly as long as the session does.
+pub(super) struct Client {
+    number: u64,
+    /// Whose key the handshake had; `None` when the key may still come in `auth`.
+    pub(super) identity: Option<Identity>,
+    pub(super) peer: Peer,
+    clients: Arc<Clients>,
+    session: Mutex<Option<String>>,
+    /// The WebSocket's connection. A polling client's connections may be shared with others behind a proxy, so they are left alone.
+    websocket: Mutex<Option<Connection>>,
+    polling: AtomicBool,
+    gone: Shutdown,
+    refused: AtomicU32,
+    joined: AtomicU32,
+    has_joined: AtomicBool,
+    /// Whether its end was counted, when it was not closed from this side.
+    counted: AtomicBool,
+    /// The offset up to which it has the root channel; [`NOT_JOINED`] when it does not follow that.
+    root: AtomicU64,
+}
+
+/// What stands for an offset in a client that does not follow the root channel.
+const NOT_JOINED: u64 = u64::MAX;
+
+// === impl Clients ===
+
+impl Clients {
+    pub(super) fn new(component: &Arc<str>, metrics: Metrics, max_polling: usize) -> Self {
+        let gauge = metrics
+            .clients
+            .get_or_create(&Component::new(Arc::clone(component)))
+            .clone();
+        Self {
+            component: Arc::clone(component),
+            metrics,
+            gauge,
+            next: AtomicU64::new(1),
+            live: AtomicUsize::new(0),
+            polling: AtomicUsize::new(0),
+            max_polling,
+            draining: AtomicBool::new(false),
+            table: Mutex::default(),
+            joining: Mutex::default(),
+            left: Notify::new(),
+        }
+    }
+
+    pub(super) fn component(&self) -> &Arc<str> {
+        &self.component
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Clients that are connected and not being closed.
+    pub(super) fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Counts a refused request.
+    pub(super) fn refuse(&self, refusal: Refusal) {
+        self.metrics.refuse(&self.component, refusal.reason());
+    }
+
+    /// A new client, `websocket` being its connection where it begins on one.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        identity: Option<Identity>,
+        peer: Peer,
+        websocket: Option<Connection>,
+    ) -> Result<Arc<Client>, Refusal> {
+        let polling = websocket.is_none();
+        if polling {
+            let taken = self.polling.fetch_add(1, Ordering::Relaxed);
+            if taken >= self.max_polling {
+                self.polling.fetch_sub(1, Ordering::Relaxed);
+                return Err(Refusal::Overloaded);
+            }
+        }
+        let client = Arc::new(Client {
+            number: self.next.fetch_add(1, Ordering::Relaxed),
+            identity,
+            peer,
+            clients: Arc::clone(self),
+            session: Mutex::default(),
+            websocket: Mutex::new(websocket),
+            polling: AtomicBool::new(polling),
+            gone: Shutdown::new(),
+            refused: AtomicU32::new(0),
+            joined: AtomicU32::new(0),
+            has_joined: AtomicBool::new(false),
+            counted: AtomicBool::new(false),
+            root: AtomicU64::new(NOT_JOINED),
+        });
+        let joining = (Instant::now(), Arc::downgrade(&client));
+        self.joining.lock().push_back(joining);
+        self.live.fetch_add(1, Ordering::Relaxed);
+        self.gauge.inc();
+        let mut table = self.table.lock();
+        table.all.insert(client.number, Arc::downgrade(&client));
+        Ok(client)
+    }
+
+    /// Names a polling client's session, so that later requests find it.
+    pub(super) fn name(&self, client: &Arc<Client>, session: &str) {
+        *client.session.lock() = Some(session.to_owned());
+        let mut table = self.table.lock();
+        table
+            .sessions
+            .insert(session.to_owned(), Arc::downgrade(client));
+    }
+
+    /// The client of a polling session that is still open.
+    pub(super) fn session(&self, session: &str) -> Option<Arc<Client>> {
+        let client = self
+            .table
+            .lock()
+            .sessions
+            .get(session)
+            .and_then(Weak::upgrade);
+        client.filter(|client| !client.gone.is_started())
+    }
+
+    /// Closes clients that join nothing for `limit`. Runs as long as the transport does.
+    pub(super) async fn expect_joins(clients: Weak<Self>, limit: Duration) {
+        let mut tick = tokio::time::interval((limit / 4).clamp(DRAIN_TICK, Duration::from_secs(1)));
+        loop {
+            tick.tick().await;
+            let Some(clients) = clients.upgrade() else {
+                return;
+            };
+            while let Some(client) = clients.next_late(limit) {
+                if let Some(client) = client.upgrade()
+                    && !client.has_joined.load(Ordering::Relaxed)
+                {
+                    client.close("never_joined");
+                }
+            }
+        }
+    }
+
+    fn next_late(&self, limit: Duration) -> Option<Weak<Client>> {
+        let late = |(since, _): &mut (Instant, _)| since.elapsed() >= limit;
+        let (_, client) = self.joining.lock().pop_front_if(late)?;
+        Some(client)
+    }
+
+    /// Refuses new clients, and closes those there are, evenly over `over`. What is already in the channels is written first, as
+    /// far as clients take it.
+    pub(super) async fn drain(&self, over: Duration, is_idle: impl Fn() -> bool) {
+        self.draining.store(true, Ordering::Relaxed);
+        let started = Instant::now();
+        let mut tick = tokio::time::interval(DRAIN_TICK);
+        tick.tick().await;
+        while !is_idle() && started.elapsed() < over / 2 {
+            tick.tick().await;
+        }
+        // What is queued still has to reach the sockets.
+        tick.tick().await;
+        let clients: Vec<_> = self
+            .table
+            .lock()
+            .all
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect();
+        let left = over.saturating_sub(started.elapsed());
+        let ticks = (left.as_millis() / DRAIN_TICK.as_millis()).max(1);
+        let slice = clients
+            .len()
+            .div_ceil(usize::try_from(ticks).unwrap_or(usize::MAX))
+            .max(1);
+        for slice in clients.chunks(slice) {
+            for client in slice {
+                client.close("shutdown");
+            }
+            tick.tick().await;
+        }
+        drop(clients);
+        loop {
+            let left = self.left.notified();
+            if self.live() == 0 {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    fn leave(&self) {
+        self.live.fetch_sub(1, Ordering::Relaxed);
+        self.gauge.dec();
+        self.left.notify_waiters();
+    }
+}
+
+// === impl Client ===
+
+impl Client {
+    /// Closes the transport. Stock clients come back by themselves after that; they would not after a DISCONNECT packet.
+    pub(super) fn close(&self, reason: &'static str) {
+        if self.gone.is_started() {
+            return;
+        }
+        self.gone.start();
+        let clients = &self.clients;
+        clients.metrics.close(&clients.component, reason);
+        clients.leave();
+        if let Some(connection) = &*self.websocket.lock() {
+            connection.close(reason);
+        }
+        if reason != "shutdown" {
+            tracing::warn!(transport = %clients.component, client = %self.peer.client, reason, "closed a client");
+        }
+    }
+
+    /// Counts a session that ended from the other side, once.
+    pub(super) fn ended(&self, reason: Option<&'static str>) {
+        if let Some(reason) = reason
+            && !self.gone.is_started()
+            && !self.counted.swap(true, Ordering::Relaxed)
+        {
+            self.clients.metrics.close(&self.clients.component, reason);
+        }
+    }
+
+    /// Waits until the client is closed from this side. Cancel safe.
+    pub(super) async fn closed(&self) {
+        self.gone.started().await;
+    }
+
+    /// Notes the connection of a WebSocket that this session moves to.
+    pub(super) fn upgrade(&self, connection: Connection) {
+        if self.polling.swap(false, Ordering::Relaxed) {
+            self.clients.polling.fetch_sub(1, Ordering::Relaxed);
+        }
+        *self.websocket.lock() = Some(connection);
+    }
+
+    /// Counts a refused CONNECT; too many close the client.
+    pub(super) fn refused(&self) {
+        if self.refused.fetch_add(1, Ordering::Relaxed) >= MOST_REFUSED {
+            self.close("refused_connects");
+        }
+    }
+
+    /// Takes one of the `most` namespaces that a client may join.
+    pub(super) fn join(&self, most: u32) -> bool {
+        let taken = self.joined.fetch_add(1, Ordering::Relaxed);
+        if taken >= most {
+            self.leave();
+            return false;
+        }
+        self.has_joined.store(true, Ordering::Relaxed);
+        true
+    }
+
+    /// Notes how far it has the root channel; `None` when it does not follow that.
+    pub(super) fn has_root(&self, through: Option<Offset>) {
+        let through = through.map_or(NOT_JOINED, Offset::get);
+        self.root.store(through, Ordering::Release);
+    }
+
+    /// Whether it still has to get something from the root channel, whose newest entry is `newest`, before it may get
+    /// `offset` elsewhere: on one connection the root's copy comes first (contract section 9, vector 8).
+    pub(super) fn waits_for_root(&self, offset: Offset, newest: Offset) -> bool {
+        self.root.load(Ordering::Acquire) < offset.min(newest).get()
+    }
+
+    /// Gives a namespace back.
+    pub(super) fn leave(&self) {
+        self.joined.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if !self.gone.is_started() {
+            self.clients.leave();
+        }
+        if *self.polling.get_mut() {
+            self.clients.polling.fetch_sub(1, Ordering::Relaxed);
+        }
+        let mut table = self.clients.table.lock();
+        table.all.remove(&self.number);
+        if let Some(session) = self.session.get_mut().take() {
+            table.sessions.remove(&session);
+        }
+    }
+}

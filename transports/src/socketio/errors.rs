@@ -1,0 +1,119 @@
+//! The error answers of Engine.IO, byte for byte as Node's server gives them (contract 2.3 and 2.4).
+
+use axum::body::{Body, to_bytes};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+/// Larger error bodies are nobody's.
+const LARGEST: usize = 1024;
+
+/// Why a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    TransportUnknown,
+    SessionUnknown,
+    BadMethod,
+    BadRequest,
+    KeyRequired,
+    KeyUnknown,
+    Version,
+    /// Not one of Node's: try again later.
+    Overloaded,
+    /// Not one of Node's: stopping, try again elsewhere.
+    Draining,
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// The label of the counter.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::TransportUnknown => "transport_unknown",
+            Self::SessionUnknown => "session_unknown",
+            Self::BadMethod => "bad_method",
+            Self::BadRequest => "bad_request",
+            Self::KeyRequired => "key_required",
+            Self::KeyUnknown => "key_unknown",
+            Self::Version => "protocol_version",
+            Self::Overloaded => "polling_sessions",
+            Self::Draining => "draining",
+        }
+    }
+
+    fn message(self) -> &'static str {
+        match self {
+            Self::TransportUnknown => "Transport unknown",
+            Self::SessionUnknown => "Session ID unknown",
+            Self::BadMethod => "Bad handshake method",
+            Self::BadRequest => "Bad request",
+            Self::KeyRequired => "apiKey is required",
+            Self::KeyUnknown => "Invalid global token",
+            Self::Version => "Unsupported protocol version",
+            Self::Overloaded => "Too many sessions",
+            Self::Draining => "Server is stopping",
+        }
+    }
+
+    fn code(self) -> Option<u8> {
+        match self {
+            Self::TransportUnknown => Some(0),
+            Self::SessionUnknown => Some(1),
+            Self::BadMethod => Some(2),
+            Self::BadRequest => Some(3),
+            Self::KeyRequired | Self::KeyUnknown => Some(4),
+            Self::Version => Some(5),
+            Self::Overloaded | Self::Draining => None,
+        }
+    }
+
+    /// The answer. An `upgrade` request gets the text alone, and its connection is closed.
+    pub(super) fn answer(self, upgrade: bool) -> Response {
+        let message = self.message();
+        let Some(code) = self.code() else {
+            let mut response = (StatusCode::SERVICE_UNAVAILABLE, message).into_response();
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            return response;
+        };
+        if upgrade {
+            let headers = [(CONNECTION, "close"), (CONTENT_TYPE, "text/html")];
+            return (StatusCode::BAD_REQUEST, headers, message).into_response();
+        }
+        let status = if code == 4 {
+            StatusCode::FORBIDDEN
+        } else {
+            StatusCode::BAD_REQUEST
+        };
+        let body = format!(r#"{{"code":{code},"message":"{message}"}}"#);
+        (status, [(CONTENT_TYPE, "application/json")], body).into_response()
+    }
+}
+
+/// socketioxide writes its error codes as strings; Node writes numbers.
+pub(super) async fn with_numeric_code(response: Response) -> Response {
+    #[derive(Deserialize)]
+    struct Answer {
+        code: String,
+        message: String,
+    }
+
+    if response.status() != StatusCode::BAD_REQUEST {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let Ok(body) = to_bytes(body, LARGEST).await else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let body = match serde_json::from_slice::<Answer>(&body) {
+        Ok(Answer { code, message }) => {
+            parts.headers.remove(CONTENT_LENGTH);
+            Body::from(format!(r#"{{"code":{code},"message":"{message}"}}"#))
+        }
+        Err(_) => Body::from(body),
+    };
+    Response::from_parts(parts, body)
+}
