@@ -149,11 +149,11 @@ impl Evows {
         self.stdin = None;
     }
 
-    /// Writes to its standard input.
+    /// Writes to its standard input, which it must read.
     pub(crate) async fn write_stdin(&mut self, text: &str) {
         let stdin = self.stdin.as_mut().expect("still open");
-        stdin.write_all(text.as_bytes()).await.unwrap();
-        stdin.flush().await.unwrap();
+        let written = tokio::time::timeout(PATIENCE, stdin.write_all(text.as_bytes())).await;
+        written.expect("it reads its standard input").unwrap();
     }
 
     /// Waits for it to end by itself.

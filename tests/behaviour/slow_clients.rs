@@ -73,7 +73,11 @@ async fn stalled_clients_are_closed_and_healthy_ones_lose_nothing() {
     for reader in readers {
         reader.await.unwrap();
     }
-    assert!(largest < 200 * 1024 * 1024, "{largest} bytes resident");
+    // What stalled clients have not taken is in the shared log, once, however many they are.
+    assert!(
+        largest < 200 * 1024 * 1024,
+        "{largest} bytes resident: stalled clients are paid for one by one"
+    );
 
     for mut stream in slow {
         let mut rest = Vec::new();

@@ -36,6 +36,9 @@ pub(crate) struct Clients {
     count: u64,
     delivered: Cell<u64>,
     closed: Cell<u64>,
+    /// Bytes received, frames' headers included.
+    bytes: Cell<u64>,
+    posts_accepted: Cell<u64>,
     posts_refused: Cell<u64>,
     /// Events that may still be posted: given back when every client has one.
     window: Semaphore,
@@ -51,6 +54,7 @@ struct Client {
 #[derive(Default)]
 struct Seen {
     events: u64,
+    bytes: u64,
     pings: u32,
     /// The last thing that happened to the connection itself.
     change: Option<Change>,
@@ -74,6 +78,8 @@ impl Clients {
             count: count.into(),
             delivered: Cell::new(0),
             closed: Cell::new(0),
+            bytes: Cell::new(0),
+            posts_accepted: Cell::new(0),
             posts_refused: Cell::new(0),
             window: Semaphore::new(0),
         });
@@ -102,6 +108,21 @@ impl Clients {
     /// Clients that the server closed.
     pub(crate) fn closed(&self) -> u64 {
         self.closed.get()
+    }
+
+    /// Bytes received, over all clients.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// Posts that were answered with 200.
+    pub(crate) fn posts_accepted(&self) -> u64 {
+        self.posts_accepted.get()
+    }
+
+    /// Counts a post that was answered with 200.
+    pub(crate) fn accept_post(&self) {
+        self.posts_accepted.set(self.posts_accepted.get() + 1);
     }
 
     /// Posts that were not answered with 200.
@@ -188,7 +209,10 @@ impl Client {
     async fn receive(mut self, clients: &Clients) {
         loop {
             match self.read().await {
-                Ok(seen) if seen.change != Some(Change::Closed) => clients.deliver(seen.events),
+                Ok(seen) if seen.change != Some(Change::Closed) => {
+                    clients.bytes.set(clients.bytes.get() + seen.bytes);
+                    clients.deliver(seen.events);
+                }
                 _ => break,
             }
         }
@@ -208,7 +232,7 @@ impl Client {
             });
             match read {
                 Ok(0) => seen.change = Some(Change::Closed),
-                Ok(_) => {}
+                Ok(count) => seen.bytes = count as u64,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return Err(error),
             }

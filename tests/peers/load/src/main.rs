@@ -157,11 +157,14 @@ async fn deliver(connect: &Connect, load: &Load, seconds: u32) -> io::Result<Val
     tokio::time::sleep(Duration::from_secs(1)).await;
 
     let first = clients.delivered();
+    let (first_bytes, first_posts) = (clients.bytes(), clients.posts_accepted());
     let (cpu, own_cpu) = (server.cpu()?, generator.cpu()?);
     let started = Instant::now();
     tokio::time::sleep(Duration::from_secs(seconds.into())).await;
     let elapsed = started.elapsed().as_secs_f64();
     let delivered = clients.delivered() - first;
+    let bytes = clients.bytes() - first_bytes;
+    let posts = clients.posts_accepted() - first_posts;
     let cpu = server.cpu()?.saturating_sub(cpu).as_secs_f64();
     let own_cpu = generator.cpu()?.saturating_sub(own_cpu).as_secs_f64();
 
@@ -172,6 +175,9 @@ async fn deliver(connect: &Connect, load: &Load, seconds: u32) -> io::Result<Val
         "event_bytes": load.size,
         "seconds": elapsed,
         "deliveries": delivered,
+        // Two checks on the count: one post reaches every client once, and a delivery has its size.
+        "posts_accepted": posts,
+        "bytes_per_delivery": bytes / delivered.max(1),
         "deliveries_per_second": count / elapsed,
         "server_cpu_share": cpu / elapsed,
         "server_cpu_microseconds_per_delivery": cpu * 1e6 / count,

@@ -43,7 +43,7 @@ impl Load {
                     pace.wait().await;
                     clients.take_turn().await;
                     match exchange(&mut stream, &request).await {
-                        Ok(200) => {}
+                        Ok(200) => clients.accept_post(),
                         Ok(_) => clients.refuse_post(),
                         Err(error) => {
                             eprintln!("evows-load: posting ended: {error}");
