@@ -7,6 +7,7 @@ mod binary;
 mod client;
 mod door;
 mod errors;
+mod flow;
 mod namespaces;
 mod oxide;
 mod pump;

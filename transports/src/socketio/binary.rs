@@ -53,6 +53,37 @@ impl Payload {
     }
 }
 
+impl Payload {
+    /// Its bytes on the wire, at the least: text, and binary frames.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::Raw(raw) => raw.get().len() as u64,
+            Self::Bytes(bytes) => {
+                let placeholder = r#"{"_placeholder":true,"num":0}"#.len() as u64;
+                placeholder + framed(bytes.len() as u64)
+            }
+            Self::Text(text) => text.len() as u64 + 2,
+            Self::Array(items) => 1 + items.iter().map(|item| item.size() + 1).sum::<u64>(),
+            Self::Object(members) => {
+                let sizes = members
+                    .iter()
+                    .map(|(key, value)| key.len() as u64 + value.size() + 4);
+                1 + sizes.sum::<u64>()
+            }
+        }
+    }
+}
+
+/// The size of a WebSocket frame around so many bytes.
+pub(super) fn framed(bytes: u64) -> u64 {
+    let header = match bytes {
+        0..126 => 2,
+        126..65_536 => 4,
+        _ => 10,
+    };
+    header + bytes
+}
+
 impl Serialize for Payload {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::errors::Refusal;
+use super::flow::Flow;
 use crate::http::Connection;
 
 /// CONNECTs that one client may have refused before it is closed.
@@ -59,6 +60,7 @@ pub(super) struct Client {
     session: Mutex<Option<String>>,
     /// The WebSocket's connection. A polling client's connections may be shared with others behind a proxy, so they are left alone.
     websocket: Mutex<Option<Connection>>,
+    flow: Mutex<Flow>,
     polling: AtomicBool,
     ended: AtomicBool,
     gone: Shutdown,
@@ -139,6 +141,7 @@ impl Clients {
             clients: Arc::clone(self),
             session: Mutex::default(),
             websocket: Mutex::new(websocket),
+            flow: Mutex::default(),
             polling: AtomicBool::new(polling),
             ended: AtomicBool::new(false),
             gone: Shutdown::new(),
@@ -301,10 +304,36 @@ impl Client {
             return false;
         }
         *websocket = Some(connection);
+        self.flow.lock().reset();
         if self.polling.swap(false, Ordering::Relaxed) {
             self.clients.polling.fetch_sub(1, Ordering::Relaxed);
         }
         true
+    }
+
+    /// What the WebSocket has written so far; `None` on long-polling.
+    pub(super) fn written(&self) -> Option<u64> {
+        self.websocket.lock().as_ref().map(Connection::written)
+    }
+
+    /// How many more packets it may be handed, having [`written`](Self::written) so much.
+    pub(super) fn room(&self, written: Option<u64>) -> usize {
+        self.flow.lock().room(written)
+    }
+
+    /// Notes packets that it was handed, of `bytes` on the wire. `written` is from before that.
+    pub(super) fn hand(&self, packets: usize, bytes: u64, written: Option<u64>) {
+        self.flow.lock().hand(packets, bytes, written);
+    }
+
+    /// Notes packets that a poll took.
+    pub(super) fn take(&self, packets: usize) {
+        self.flow.lock().take(packets);
+    }
+
+    /// A number that moves when the client takes something.
+    pub(super) fn progress(&self, written: Option<u64>) -> u64 {
+        written.unwrap_or_else(|| self.flow.lock().polled())
     }
 
     /// Counts a refused CONNECT; too many close the client.

@@ -35,6 +35,9 @@ const KEPT: [axum::http::HeaderName; 6] = [
     UPGRADE,
 ];
 
+/// What stands between packets in the answer to a poll.
+const SEPARATOR: u8 = 0x1e;
+
 /// Stands in front of an engine.
 pub(super) struct Door {
     path: String,
@@ -96,10 +99,10 @@ impl Door {
         let carrier = query.transport.as_deref().and_then(Carrier::parse);
         let carrier = carrier.filter(|carrier| self.carriers.contains(carrier));
         let carrier = carrier.ok_or(Refusal::TransportUnknown)?;
-        let connection = request
-            .extensions_mut()
-            .remove::<Connection>()
-            .unwrap_or_default();
+        let Some(connection) = request.extensions_mut().remove::<Connection>() else {
+            tracing::error!("not served by the server of evows: clients could not be closed");
+            return Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response());
+        };
         let websocket = carrier == Carrier::Websocket;
 
         if let Some(session) = &query.session {
@@ -149,6 +152,7 @@ impl Door {
         client: &Arc<Client>,
     ) -> Result<Response, Refusal> {
         let posted = *request.method() == Method::POST;
+        let polled = !posted && query.transport.as_deref() == Some("polling");
         let request = reduced(request, &self.path, query, client);
         let mut response = tokio::select! {
             biased;
@@ -172,6 +176,9 @@ impl Door {
         }
         if client.is_closed() {
             self.end(query).await;
+        }
+        if polled && response.status() == StatusCode::OK {
+            return Ok(counted(client, response).await);
         }
         Ok(response)
     }
@@ -257,6 +264,18 @@ fn reduced(request: Request, path: &str, query: &Query, client: &Arc<Client>) ->
         reduced.extensions_mut().insert(Arc::clone(client));
     }
     reduced
+}
+
+/// Notes how many messages a poll took.
+async fn counted(client: &Client, response: Response) -> Response {
+    let (parts, body) = response.into_parts();
+    // The engine has it in memory, as one piece.
+    let Ok(body) = to_bytes(body, usize::MAX).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let packets = body.split(|byte| *byte == SEPARATOR);
+    client.take(packets.filter(|packet| packet.starts_with(b"4")).count());
+    Response::from_parts(parts, Body::from(body))
 }
 
 /// The URI that the engine sees.

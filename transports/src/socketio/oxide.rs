@@ -9,12 +9,11 @@ use socketioxide::TransportType;
 use socketioxide::service::SocketIoService;
 
 use super::client::Clients;
+use super::flow::QUEUE;
 use super::namespaces::{Namespaces, Rules};
 use super::pump::{Options, Pump};
 use super::{Carrier, Config};
 
-/// Packets that wait for one client inside the engine, each a copy of its own: what a client that stopped reading costs.
-const QUEUE: usize = 128;
 /// Clients mostly listen.
 const READ_BUFFER: usize = 512;
 

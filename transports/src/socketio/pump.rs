@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Dialect;
-use super::binary::Payload;
+use super::binary::{Payload, framed};
 use super::client::{Client, Clients};
 
 /// Events handed to one client before the next one's turn. Several at once cost one flush.
@@ -78,8 +78,8 @@ struct Member {
     client: Arc<Client>,
     cursor: Cursor,
     left: Arc<AtomicBool>,
-    /// Since when its queue has refused everything.
-    stalled: Option<Instant>,
+    /// Since when it has taken nothing, and what showed that.
+    stalled: Option<(Instant, u64)>,
 }
 
 /// An event, taken apart once for all clients.
@@ -87,6 +87,8 @@ struct Prepared {
     offset: Offset,
     /// Or why it cannot be sent to Socket.IO clients.
     payload: Result<Payload, &'static str>,
+    /// Its bytes on the wire, at the least.
+    size: u64,
 }
 
 /// One run of the task.
@@ -308,19 +310,29 @@ impl Round {
         if !member.is_here() {
             return Progress::Gone;
         }
+        let written = member.client.written();
+        let most = member.client.room(written).min(BURST);
         let mut entries = std::mem::take(&mut self.entries);
-        let gap = member.cursor.read(BURST, &mut entries);
+        let gap = member.cursor.read(most.max(1), &mut entries);
         if gap.is_some() {
             entries.clear();
             self.entries = entries;
             return self.give_up(member, "gap");
         }
-        let mut delivered = 0;
-        let mut progress = if entries.len() < BURST {
+        let (mut delivered, mut bytes) = (0, 0);
+        let mut progress = if entries.len() < most.max(1) {
             Progress::CaughtUp
+        } else if most < BURST {
+            Progress::Stalled
         } else {
             Progress::More
         };
+        if most == 0
+            && let Some(entry) = entries.first()
+        {
+            member.cursor.rewind(entry.position.offset.before());
+            entries.clear();
+        }
         for entry in &entries {
             if self.waits_for_root(member, entry) {
                 member.cursor.rewind(entry.position.offset.before());
@@ -336,7 +348,10 @@ impl Round {
                 }
             };
             match member.socket.emit(entry.event.name(), payload) {
-                Ok(()) => delivered += 1,
+                Ok(()) => {
+                    delivered += 1;
+                    bytes += prepared.size;
+                }
                 Err(SendError::Socket(SocketError::InternalChannelFull)) => {
                     member.cursor.rewind(entry.position.offset.before());
                     progress = Progress::Stalled;
@@ -363,14 +378,22 @@ impl Round {
         }
         self.deliveries.inc_by(delivered);
         self.emitted += usize::try_from(delivered).unwrap_or(EMITS_PER_TURN);
-        if !matches!(progress, Progress::Stalled) || delivered > 0 {
-            member.stalled = None;
+        if delivered > 0 {
+            let packets = usize::try_from(delivered).unwrap_or(usize::MAX);
+            member.client.hand(packets, bytes, written);
         }
-        if matches!(progress, Progress::Stalled) {
-            let since = *member.stalled.get_or_insert_with(Instant::now);
-            if since.elapsed() >= self.options.max_lag {
-                return self.give_up(member, "slow");
+        if !matches!(progress, Progress::Stalled) {
+            member.stalled = None;
+            return progress;
+        }
+        let shown = member.client.progress(written);
+        match member.stalled {
+            Some((since, before)) if before == shown => {
+                if since.elapsed() >= self.options.max_lag {
+                    return self.give_up(member, "slow");
+                }
             }
+            _ => member.stalled = Some((Instant::now(), shown)),
         }
         progress
     }
@@ -408,7 +431,21 @@ impl Round {
             return Arc::clone(prepared);
         }
         let payload = self.payload(&entry.event);
-        let prepared = Arc::new(Prepared { offset, payload });
+        let size = payload.as_ref().map_or(0, |payload| {
+            // 42/<namespace>,["<name>",<payload>]
+            let namespace = self.channel.name();
+            let namespace = if namespace.is_root() {
+                0
+            } else {
+                namespace.as_str().len() + 1
+            };
+            framed((namespace + entry.event.name().len() + 7) as u64 + payload.size())
+        });
+        let prepared = Arc::new(Prepared {
+            offset,
+            payload,
+            size,
+        });
         // Older ones are for clients that are far behind: they are prepared again each time.
         if self
             .prepared

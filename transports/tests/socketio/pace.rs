@@ -109,3 +109,47 @@ async fn a_client_that_the_log_has_left_behind_is_closed() {
     .await;
     assert_eq!(running.counted("undelivered", "gap"), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_client_that_keeps_reading_gets_everything() {
+    // Pings come often, so that many of them meet a client that is far behind.
+    let running = Running::strict("ping_interval = \"50ms\"\nping_timeout = \"20s\"").await;
+    let mut slow = running.joined("/a").await;
+    let text = "x".repeat(16 * 1024);
+    let count = 1_500;
+    for n in 0..count {
+        running.publish(&envelope(n, &text), &[channel("a")]);
+    }
+    for n in 0..count {
+        let got = slow.text().await;
+        assert!(got.contains(&format!(r#""n":{n},"#)));
+        // This is what makes it slow.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(clients(&running), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_poller_gets_everything() {
+    let running = Running::strict("ping_interval = \"50ms\"\nping_timeout = \"20s\"").await;
+    let poller = running.polling(&format!("apikey={KEY}")).await;
+    poller.post("40/a,").await;
+    poller.until("40/a,").await;
+    let count = 2_000;
+    for n in 0..count {
+        running.publish(&envelope(n, ""), &[channel("a")]);
+    }
+    let mut next = 0;
+    while next < count {
+        // This is what makes it slow.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        for packet in poller.until("42/a,").await {
+            assert!(
+                packet.contains(&format!(r#""n":{next},"#)),
+                "{next}: {packet}"
+            );
+            next += 1;
+        }
+    }
+    assert_eq!(clients(&running), 1);
+}
