@@ -172,7 +172,7 @@ async fn start(
     let stopping = Shutdown::new();
     let paths = mounts.iter().fold(String::new(), |mut text, mount| {
         // Writing into a string does not fail.
-        write!(text, " {}={}", mount.component, mount.prefix).ok();
+        write!(text, " {}", mount.prefix).ok();
         text
     });
     let routes = Routes::new(mounts)?.stopping_on(stopping.clone());
@@ -193,21 +193,29 @@ async fn start(
     let serving = tokio::spawn(listening.serve(routes, host.clone()));
     let mut chores = JoinSet::new();
     chores.spawn(expire(Arc::clone(&shared.hub)));
-    if key.origin == KeyOrigin::Generated {
+    match key.origin {
         // The only time that the key is shown: the operator has no other way to learn it.
-        let key = key.secret.reveal();
-        tracing::warn!(
-            "no API key was configured; generated {key} and stored it in the data folder"
-        );
+        KeyOrigin::Generated => tracing::warn!(
+            "no API key was configured: made {} and stored it in {}",
+            key.secret.reveal(),
+            server.data_dir.join("api_key").display()
+        ),
+        KeyOrigin::Stored => {
+            let path = server.data_dir.join("api_key");
+            tracing::info!("the API key is the one in {}", path.display());
+        }
+        KeyOrigin::Configured => {}
     }
+    let scheme = if server.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     tracing::info!(
-        %address,
         compat = ?server.compat,
         instances = lifecycle.all().len(),
-        transports = transports.len(),
-        routes = paths.trim_start(),
         took_ms = begun.elapsed().as_millis(),
-        "evows is up"
+        "listening on {scheme}://{address}, serving{paths}"
     );
     Ok(Process {
         server,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use evows_core::config::{BufferConfig, ServerConfig, Settings};
+use evows_core::config::{BufferConfig, HubConfig, ServerConfig, Settings};
 use evows_core::registry::{self, Kind};
 use evows_plugins as _;
 use schemars::SchemaGenerator;
@@ -90,6 +90,30 @@ fn every_key_of_the_server_is_there_with_its_default() {
     (shown.tls, shown.trusted_proxies) = (None, Vec::new());
     let text = |config: &ServerConfig| serde_json::to_string(config).unwrap();
     assert_eq!(text(&shown), text(&ServerConfig::default()));
+}
+
+#[test]
+fn every_key_of_the_lifecycle_the_hub_and_the_transport_is_there() {
+    let file = shipped(true);
+    let mut lifecycle = file["lifecycle"].as_table().unwrap().clone();
+    let name = lifecycle.remove("type").unwrap();
+    let mut generator = SchemaGenerator::default();
+    let plugin = registry::find(Kind::Lifecycle, name.as_str().unwrap()).unwrap();
+    let transport = registry::find(Kind::Transport, "socketio").unwrap();
+    let hub = generator.root_schema_for::<HubConfig>();
+    for (shown, schema) in [
+        (&lifecycle, plugin.schema(&mut generator)),
+        (file["hub"].as_table().unwrap(), hub),
+        (
+            file["sinks"]["clients"]["transport"].as_table().unwrap(),
+            transport.schema(&mut generator),
+        ),
+    ] {
+        let shown: BTreeSet<_> = shown.keys().map(String::as_str).collect();
+        assert_eq!(shown, keys(schema.as_value()));
+    }
+    let hub: HubConfig = file["hub"].clone().try_into().unwrap();
+    assert_eq!(hub, HubConfig::default());
 }
 
 #[test]

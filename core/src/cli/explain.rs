@@ -14,12 +14,20 @@ use crate::registry::{self, Kind, Registration};
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
     /// The plugin's name, or `kind/name` where two kinds share it.
-    plugin: String,
+    #[arg(required_unless_present = "markdown")]
+    plugin: Option<String>,
+    /// Write every plugin as one Markdown page.
+    #[arg(long, conflicts_with = "plugin")]
+    markdown: bool,
 }
 
 /// Shows a plugin, or every plugin of that name.
 pub(super) fn run(options: &Options) -> io::Result<Exit> {
-    let (kind, name) = match options.plugin.split_once('/') {
+    let Some(plugin) = &options.plugin else {
+        output::print(&page())?;
+        return Ok(Exit::Clean);
+    };
+    let (kind, name) = match plugin.split_once('/') {
         Some((word, name)) => match list::kind(word) {
             Ok(kind) => (Some(kind), name),
             Err(problem) => {
@@ -27,7 +35,7 @@ pub(super) fn run(options: &Options) -> io::Result<Exit> {
                 return Ok(Exit::Usage);
             }
         },
-        None => (None, options.plugin.as_str()),
+        None => (None, plugin.as_str()),
     };
     let plugins = registry::all();
     let of_kind = |plugin: &&&Registration| kind.is_none_or(|kind| plugin.kind == kind);
@@ -51,12 +59,50 @@ pub(super) fn run(options: &Options) -> io::Result<Exit> {
     Ok(Exit::Clean)
 }
 
-fn describe(plugin: &Registration) -> String {
+/// The reference of every plugin, as Markdown.
+fn page() -> String {
+    let mut text = String::from(
+        "# Plugins\n\nWritten by `evows explain --markdown`; `.ci/run` checks that it is fresh.\n",
+    );
+    for kind in Kind::ALL {
+        // Writing to a string cannot fail, here and below.
+        let (title, _) = list::title(kind).split_once(':').unwrap_or_default();
+        writeln!(text, "\n## The {title}").ok();
+        for plugin in registry::all() {
+            if plugin.kind != kind {
+                continue;
+            }
+            writeln!(
+                text,
+                "\n### {}/{}\n\n{}\n",
+                kind, plugin.name, plugin.summary
+            )
+            .ok();
+            let keys = keys_of(plugin);
+            if !keys.is_empty() {
+                text.push_str("| key | value | |\n|---|---|---|\n");
+            }
+            for key in keys {
+                let description = key.description.replace('\n', " ").replace('|', "\\|");
+                writeln!(text, "| `{}` | {} | {description} |", key.name, key.facts).ok();
+            }
+            writeln!(text, "\n```toml\n{}\n```", example(plugin).trim_end()).ok();
+        }
+    }
+    text
+}
+
+fn keys_of(plugin: &Registration) -> Vec<Key> {
     let mut generator = SchemaGenerator::default();
     let schema = plugin.schema(&mut generator).to_value();
     let definitions = generator.take_definitions(true);
     let mut keys = Vec::new();
     collect(&schema, &definitions, "", &mut keys);
+    keys
+}
+
+fn describe(plugin: &Registration) -> String {
+    let keys = keys_of(plugin);
     let mut text = format!("{}/{}: {}\n", plugin.kind, plugin.name, plugin.summary);
     // Writing to a string cannot fail, here and below.
     writeln!(text, "from {}", plugin.origin).ok();

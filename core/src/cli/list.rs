@@ -77,7 +77,7 @@ fn as_text(plugins: &[&Registration]) -> String {
     text
 }
 
-fn title(kind: Kind) -> &'static str {
+pub(super) fn title(kind: Kind) -> &'static str {
     match kind {
         Kind::Source => "sources: where events enter",
         Kind::Filter => "filters: where they are passed, changed or discarded",

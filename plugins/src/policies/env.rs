@@ -73,7 +73,13 @@ impl PolicyPlugin for Env {
     type Config = Config;
 
     fn build(_config: Config, cx: &BuildContext) -> Result<Self, BuildError> {
-        Ok(Self::of(cx.environment()))
+        let policy = Self::of(cx.environment());
+        tracing::info!(
+            global = cx.environment().flag("WEBSOCKET_GLOBAL_EVENTS") == Some(true),
+            enabled = policy.enabled,
+            "the WEBSOCKET_* variables choose who gets which events"
+        );
+        Ok(policy)
     }
 }
 
