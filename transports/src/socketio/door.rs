@@ -310,7 +310,13 @@ impl KeyRule {
             Some(rule) => rule == HandshakeKey::Deferred,
             None => compat == Compat::Strict,
         };
-        let allowed = Allowed::new(environment.get("WEBSOCKET_ALLOWED_HOSTS"), compat);
+        let hosts = environment.get("WEBSOCKET_ALLOWED_HOSTS");
+        if hosts.is_some() && compat == Compat::Strict {
+            tracing::warn!(
+                "WEBSOCKET_ALLOWED_HOSTS counts only under `server.compat = \"evolution\"`: every client needs a key"
+            );
+        }
+        let allowed = Allowed::new(hosts, compat);
         Self {
             access,
             deferred,
