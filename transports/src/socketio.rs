@@ -200,6 +200,18 @@ impl TransportPlugin for SocketIo {
 
     fn build(config: Config, cx: &BuildContext) -> Result<Self, BuildError> {
         let access = Arc::clone(cx.access());
+        if access.compat() == Compat::Evolution
+            && config.handshake_key == Some(HandshakeKey::Deferred)
+        {
+            let problem = Problem::new(
+                "invalid-value",
+                "under `compat = \"evolution\"` a key in `auth` is ignored, so nobody could send a deferred one",
+            );
+            let help = "leave `handshake_key` out, or set `server.compat = \"strict\"`";
+            return Err(BuildError::Config(vec![
+                problem.at_key("handshake_key").help(help),
+            ]));
+        }
         let component: Arc<str> = cx.id().into();
         let clients = Arc::new(Clients::new(
             &component,
