@@ -115,6 +115,19 @@ impl Access {
         Some(Identity::Instance(owner))
     }
 
+    /// Whether `identity` is still somebody: its instance is there and has the token that it had.
+    pub fn stands(&self, identity: &Identity) -> bool {
+        let Identity::Instance(instance) = identity else {
+            return true;
+        };
+        let lifecycle = self.lifecycle.get();
+        let current = lifecycle.and_then(|lifecycle| lifecycle.get(&instance.name));
+        current.is_some_and(|current| match (&current.token, &instance.token) {
+            (Some(current), Some(token)) => current.matches(token.reveal()),
+            _ => false,
+        })
+    }
+
     /// Whether `identity` may follow `channel`.
     pub fn may_follow(&self, identity: &Identity, channel: &ChannelName) -> bool {
         match identity {

@@ -408,3 +408,41 @@ async fn what_clients_send_is_ignored() {
     assert_eq!(client.message_ids(1).await, ["1"]);
     assert_eq!(client.all("disconnect"), Vec::<Value>::new());
 }
+
+#[tokio::test]
+async fn more_attachments_than_a_client_takes_do_not_disconnect_it() {
+    let evows = Setup::policy("global").start().await;
+    let mut root = node(&evows, "/");
+    root.next("connect").await;
+    for count in [10, 11, 300] {
+        let fields = (0..count).map(|n| (format!("k{n}"), json!({"0": 1, "1": n % 256})));
+        let fields: serde_json::Map<_, _> = fields.collect();
+        evows
+            .post(&envelope(
+                "messages.upsert",
+                "loja1",
+                &Value::Object(fields),
+            ))
+            .await;
+        let (_, sent) = root.event().await;
+        let fields = sent["data"].as_object().unwrap();
+        assert_eq!(fields.len(), count);
+        let verbatim = fields["k1"] == json!({"0": 1, "1": 1});
+        assert_eq!(verbatim, count > 10, "{count}: {}", fields["k1"]);
+    }
+}
+
+#[tokio::test]
+async fn a_burst_reaches_a_client_that_reads() {
+    let evows = Setup::policy("global").start().await;
+    let mut root = node(&evows, "/");
+    root.next("connect").await;
+    let count = 20_000;
+    let ids: Vec<_> = (0..count).map(|id| id.to_string()).collect();
+    for half in ids.chunks(count / 2) {
+        let events: Vec<_> = half.iter().map(|id| message("loja1", id)).collect();
+        let reply = evows.call("POST", "/webhook", &Value::Array(events)).await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    }
+    assert_eq!(root.message_ids(count).await, ids);
+}

@@ -104,10 +104,6 @@ async fn a_client_that_stops_answering_pings_is_closed() {
     let mut rest = Vec::new();
     let closed = tokio::time::timeout(PATIENCE, silent.read_to_end(&mut rest)).await;
     assert!(closed.is_ok(), "a silent client was kept");
-    assert!(
-        rest.windows(3).any(|window| window == b"\x81\x012"),
-        "it was never pinged"
-    );
 
     tokio::time::sleep(Duration::from_millis(500)).await;
     evows.post(&message("loja1", "1")).await;

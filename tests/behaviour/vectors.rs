@@ -339,3 +339,23 @@ async fn vector_12_remove_instance_carries_null() {
     assert_eq!(packet, format!(r#"42/loja1,["remove.instance",{event}]"#));
     assert!(packet.contains(r#""data":null"#), "{packet}");
 }
+
+#[tokio::test]
+async fn a_revoked_token_does_not_follow_the_next_owner_of_the_name() {
+    let evows = Setup::policy("traditional").start().await;
+    let old = evows.create_and_set("bob", &[]).await;
+    let (mut frames, _) = Frames::connect_as(&evows, &format!("&apikey={old}")).await;
+    frames.join("/bob").await;
+    frames.send("41/bob,").await;
+    let reply = evows
+        .call("DELETE", "/instance/delete/bob", &Value::Null)
+        .await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    evows.create_and_set("bob", &[]).await;
+    frames.send("40/bob,").await;
+    match frames.next().await {
+        Frame::Text(text) => assert_eq!(text, r#"44/bob,{"message":"Invalid global token"}"#),
+        Frame::Closed => {}
+        other @ Frame::Binary(_) => panic!("{other:?}"),
+    }
+}

@@ -22,10 +22,18 @@ use evows_core::plugin::{BuildContext, BuildError, Transport, TransportError, Tr
 use evows_core::register_transport;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use self::client::Clients;
 use self::door::{Door, KeyRule};
 use self::oxide::Oxide;
+
+/// How often the quickest clients are looked at while they are waited for.
+const PACE: Duration = Duration::from_millis(1);
+/// How long they are waited for while they take nothing.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// How long they are waited for at the most.
+const LONGEST_PACE: Duration = Duration::from_secs(1);
 
 /// How Socket.IO clients are served.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -47,12 +55,17 @@ pub struct Config {
     pub max_payload: Size,
     /// How byte fields of the envelope travel.
     pub binary: Dialect,
+    /// Attachments of one event. One with more is sent with its byte fields as they were posted: stock clients refuse more than
+    /// ten, and drop the connection.
+    pub max_attachments: usize,
     /// Time that a client may take nothing while events wait for it. Then its transport is closed, and it comes back.
     pub max_lag: Period,
     /// Namespaces that one client may join.
     pub max_namespaces_per_client: u32,
     /// Clients on long-polling at once; more are answered 503.
     pub max_polling_sessions: usize,
+    /// Clients on long-polling at once from one address; more are answered 503.
+    pub max_polling_sessions_per_address: usize,
     /// Whether the handshake needs a key. By default it does not under `compat = "strict"`, where the key may come in Socket.IO's
     /// `auth` when a namespace is joined, and it does under `compat = "evolution"`, which ignores `auth`.
     pub handshake_key: Option<HandshakeKey>,
@@ -125,9 +138,11 @@ impl Default for Config {
             connect_timeout: Period::seconds(45),
             max_payload: Size(1_000_000),
             binary: Dialect::default(),
+            max_attachments: 10,
             max_lag: Period::seconds(10),
             max_namespaces_per_client: 64,
             max_polling_sessions: 4_000,
+            max_polling_sessions_per_address: 1_000,
             handshake_key: None,
         }
     }
@@ -217,6 +232,7 @@ impl TransportPlugin for SocketIo {
             &component,
             cx.metrics().clone(),
             config.max_polling_sessions,
+            config.max_polling_sessions_per_address,
         ));
         let keys = KeyRule::new(config.handshake_key, Arc::clone(&access), cx.environment());
         let deferred = keys.is_deferred() && access.compat() == Compat::Strict;
@@ -224,6 +240,22 @@ impl TransportPlugin for SocketIo {
         let door = Door::new(&config, keys, Arc::clone(&clients), service);
         cx.mount(config.path.trim_end_matches('/'), door.router());
         Ok(Self { clients, engine })
+    }
+}
+
+impl SocketIo {
+    /// Waits while events were published faster than even the quickest client of a channel could take them, and the channel is
+    /// about to overrun it. Clients that take nothing are not waited for, and nobody for longer than a second.
+    pub async fn pace(&self) {
+        let started = Instant::now();
+        let (mut before, mut moved) = (self.engine.lags(), started);
+        while !before.is_empty() && started.elapsed() < LONGEST_PACE && moved.elapsed() < PATIENCE {
+            tokio::time::sleep(PACE).await;
+            let now = self.engine.lags();
+            if now != before {
+                (before, moved) = (now, Instant::now());
+            }
+        }
     }
 }
 

@@ -118,6 +118,18 @@ impl Channel {
         (ring.entries.len(), ring.bytes)
     }
 
+    /// Whether more than half of what it may retain lies behind `after`: a client there may soon be overrun.
+    pub fn is_half_unread(&self, after: Offset) -> bool {
+        let ring = self.ring.read();
+        let first = ring
+            .entries
+            .partition_point(|entry| entry.position.offset <= after);
+        let unread = ring.entries.len() - first;
+        // Bytes are taken as spread evenly: adding them up would take as long as reading them.
+        let bytes = ring.bytes / ring.entries.len().max(1) * unread;
+        unread > self.retention.events / 2 || bytes > self.retention.bytes / 2
+    }
+
     /// Whether it was closed: nothing will be appended any more.
     pub fn is_closed(&self) -> bool {
         self.head.borrow().closed

@@ -73,6 +73,12 @@ impl fmt::Display for Offset {
     }
 }
 
+impl From<u64> for Offset {
+    fn from(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 // === impl Position ===
 
 impl fmt::Display for Position {

@@ -29,6 +29,9 @@ use evows_transports::socketio::{self, SocketIo};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+/// How many events are published between two looks at how far the clients are.
+const PACE_EVERY: usize = 512;
+
 /// Serves events to live Socket.IO clients.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -43,6 +46,9 @@ pub struct Config {
 pub struct SocketIoSink {
     /// Missing when the policy is switched off: there is nobody to publish to.
     publisher: Option<Publisher>,
+    transport: Option<Arc<SocketIo>>,
+    /// Events published since the clients were last looked at.
+    unpaced: usize,
 }
 
 register_sink!(
@@ -86,12 +92,32 @@ impl SinkPlugin for SocketIoSink {
                 sink = cx.id(),
                 "switched off by its policy: no client is served"
             );
-            return Ok(Self { publisher: None });
+            return Ok(Self {
+                publisher: None,
+                transport: None,
+                unpaced: 0,
+            });
         }
-        let transport = SocketIo::build(config.transport, cx)?;
-        cx.add_transport(Arc::new(transport));
-        let publisher = Some(cx.publisher(policy));
-        Ok(Self { publisher })
+        let transport = Arc::new(SocketIo::build(config.transport, cx)?);
+        cx.add_transport(Arc::<SocketIo>::clone(&transport));
+        Ok(Self {
+            publisher: Some(cx.publisher(policy)),
+            transport: Some(transport),
+            unpaced: 0,
+        })
+    }
+}
+
+impl SocketIoSink {
+    /// Lets the quickest clients keep up with a burst, which would otherwise run over the channels before anybody could read them.
+    async fn pace(&mut self, batch: &[Event]) {
+        self.unpaced += batch.len();
+        if let Some(transport) = &self.transport
+            && self.unpaced >= PACE_EVERY
+        {
+            self.unpaced = 0;
+            transport.pace().await;
+        }
     }
 }
 
@@ -100,6 +126,7 @@ impl Sink for SocketIoSink {
     async fn send(&mut self, batch: &[Event]) -> Result<(), SinkError> {
         if let Some(publisher) = &self.publisher {
             publisher.publish(batch);
+            self.pace(batch).await;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 
 use axum::Json;
 use axum::body::{Body, HttpBody};
-use axum::http::header::ORIGIN;
+use axum::http::header::{ORIGIN, UPGRADE};
 use axum::http::{Method, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use evows_core::Shutdown;
@@ -44,6 +44,7 @@ impl Service {
     ) -> Response {
         let mut request = request.map(Body::new);
         let origin = request.headers().get(ORIGIN).cloned();
+        let upgrade = request.headers().contains_key(UPGRADE);
         let peer = self.proxies.peer(tcp, request.headers());
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(connection.clone());
@@ -53,7 +54,8 @@ impl Service {
             self.route(request).await
         };
         // A WebSocket is open to every page, as in the original; its token is what protects it.
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // Nor does the original write headers of CORS when it refuses one.
+        if !upgrade {
             self.cors.apply(origin, response.headers_mut());
         }
         connection.answered();

@@ -51,6 +51,34 @@ impl Payload {
         };
         Ok(walk.value(envelope, 0))
     }
+
+    /// Prepares an event with at most so many attachments. One with more goes without any: its byte fields as they were posted,
+    /// or those that came as attachments as base64. Stock clients drop the connection on a packet with more than ten.
+    pub(super) fn bounded(
+        event: &Event,
+        dialect: Dialect,
+        most: usize,
+    ) -> Result<Self, serde_json::Error> {
+        let payload = Self::new(event, dialect)?;
+        if payload.attachments() <= most {
+            return Ok(payload);
+        }
+        let plain = match event.attachments() {
+            [] => Dialect::Indexed,
+            _ => Dialect::Base64,
+        };
+        Self::new(event, plain)
+    }
+
+    /// How many attachments it has.
+    fn attachments(&self) -> usize {
+        match self {
+            Self::Raw(_) | Self::Text(_) => 0,
+            Self::Bytes(_) => 1,
+            Self::Array(items) => items.iter().map(Self::attachments).sum(),
+            Self::Object(members) => members.iter().map(|(_, value)| value.attachments()).sum(),
+        }
+    }
 }
 
 impl Payload {
@@ -321,6 +349,24 @@ mod tests {
         }
         let payload = Payload::new(&event(ENVELOPE), Dialect::Indexed).unwrap();
         assert_eq!(serde_json::to_string(&payload).unwrap(), ENVELOPE);
+    }
+
+    #[test]
+    fn too_many_attachments_are_none() {
+        let fields = |count: usize| {
+            let fields: Vec<_> = (0..count)
+                .map(|n| format!(r#""k{n}":{{"0":{n}}}"#))
+                .collect();
+            format!(
+                r#"{{"event":"e","instance":"i","data":{{{}}}}}"#,
+                fields.join(",")
+            )
+        };
+        let ten = Payload::bounded(&event(&fields(10)), Dialect::Attachments, 10).unwrap();
+        assert_eq!(ten.attachments(), 10);
+        let text = fields(11);
+        let eleven = Payload::bounded(&event(&text), Dialect::Attachments, 10).unwrap();
+        assert_eq!(serde_json::to_string(&eleven).unwrap(), text);
     }
 
     #[test]

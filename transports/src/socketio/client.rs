@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -23,6 +24,9 @@ use crate::http::Connection;
 /// CONNECTs that one client may have refused before it is closed.
 const MOST_REFUSED: u32 = 20;
 
+/// How long a client that has shown no key may take to join: it costs as much as one that has.
+const WITHOUT_KEY: Duration = Duration::from_secs(10);
+
 /// How often clients are closed while draining.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
 
@@ -34,10 +38,15 @@ pub(super) struct Clients {
     next: AtomicU64,
     live: AtomicUsize,
     polling: AtomicUsize,
+    /// Polling clients by address.
+    addresses: Mutex<HashMap<IpAddr, usize>>,
     max_polling: usize,
+    max_polling_per_address: usize,
     draining: AtomicBool,
     table: Mutex<Table>,
-    /// Those that may still have to join a namespace, the oldest first.
+    /// Those that may still have to join a namespace and have shown no key, the oldest first.
+    joining_without_key: Mutex<VecDeque<(Instant, Weak<Client>)>>,
+    /// Those that have shown one.
     joining: Mutex<VecDeque<(Instant, Weak<Client>)>>,
     /// Told whenever a client is gone.
     left: Notify,
@@ -77,7 +86,12 @@ const NOT_JOINED: u64 = u64::MAX;
 // === impl Clients ===
 
 impl Clients {
-    pub(super) fn new(component: &Arc<str>, metrics: Metrics, max_polling: usize) -> Self {
+    pub(super) fn new(
+        component: &Arc<str>,
+        metrics: Metrics,
+        max_polling: usize,
+        max_polling_per_address: usize,
+    ) -> Self {
         let gauge = metrics
             .clients
             .get_or_create(&Component::new(Arc::clone(component)))
@@ -89,9 +103,12 @@ impl Clients {
             next: AtomicU64::new(1),
             live: AtomicUsize::new(0),
             polling: AtomicUsize::new(0),
+            addresses: Mutex::default(),
             max_polling,
+            max_polling_per_address,
             draining: AtomicBool::new(false),
             table: Mutex::default(),
+            joining_without_key: Mutex::default(),
             joining: Mutex::default(),
             left: Notify::new(),
         }
@@ -128,11 +145,7 @@ impl Clients {
     ) -> Result<Arc<Client>, Refusal> {
         let polling = websocket.is_none();
         if polling {
-            let taken = self.polling.fetch_add(1, Ordering::Relaxed);
-            if taken >= self.max_polling {
-                self.polling.fetch_sub(1, Ordering::Relaxed);
-                return Err(Refusal::Overloaded);
-            }
+            self.take_polling(peer.client)?;
         }
         let client = Arc::new(Client {
             number: self.next.fetch_add(1, Ordering::Relaxed),
@@ -151,12 +164,43 @@ impl Clients {
             root: AtomicU64::new(NOT_JOINED),
         });
         let joining = (Instant::now(), Arc::downgrade(&client));
-        self.joining.lock().push_back(joining);
+        let queue = if client.identity.is_some() {
+            &self.joining
+        } else {
+            &self.joining_without_key
+        };
+        queue.lock().push_back(joining);
         self.live.fetch_add(1, Ordering::Relaxed);
         self.gauge.inc();
         let mut table = self.table.lock();
         table.all.insert(client.number, Arc::downgrade(&client));
         Ok(client)
+    }
+
+    fn take_polling(&self, address: IpAddr) -> Result<(), Refusal> {
+        let mut addresses = self.addresses.lock();
+        let own = addresses.entry(address).or_default();
+        let total = self.polling.load(Ordering::Relaxed);
+        if *own >= self.max_polling_per_address || total >= self.max_polling {
+            if *own == 0 {
+                addresses.remove(&address);
+            }
+            return Err(Refusal::Overloaded);
+        }
+        *own += 1;
+        self.polling.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn give_polling(&self, address: IpAddr) {
+        let mut addresses = self.addresses.lock();
+        self.polling.fetch_sub(1, Ordering::Relaxed);
+        if let Some(own) = addresses.get_mut(&address) {
+            *own -= 1;
+            if *own == 0 {
+                addresses.remove(&address);
+            }
+        }
     }
 
     /// Names a polling client's session, so that later requests find it.
@@ -182,20 +226,19 @@ impl Clients {
             let Some(clients) = clients.upgrade() else {
                 return;
             };
-            while let Some(client) = clients.next_late(limit) {
-                if let Some(client) = client.upgrade()
-                    && !client.has_joined.load(Ordering::Relaxed)
-                {
-                    client.close("never_joined");
+            for (queue, limit) in [
+                (&clients.joining, limit),
+                (&clients.joining_without_key, limit.min(WITHOUT_KEY)),
+            ] {
+                while let Some(client) = next_late(queue, limit) {
+                    if let Some(client) = client.upgrade()
+                        && !client.has_joined.load(Ordering::Relaxed)
+                    {
+                        client.close("never_joined");
+                    }
                 }
             }
         }
-    }
-
-    fn next_late(&self, limit: Duration) -> Option<Weak<Client>> {
-        let late = |(since, _): &mut (Instant, _)| since.elapsed() >= limit;
-        let (_, client) = self.joining.lock().pop_front_if(late)?;
-        Some(client)
     }
 
     /// Refuses new clients, and closes those there are, evenly over `over`. What is already in the channels is written first, as
@@ -252,6 +295,16 @@ impl Clients {
     }
 }
 
+/// Takes out the oldest that has waited for `limit`.
+fn next_late(
+    queue: &Mutex<VecDeque<(Instant, Weak<Client>)>>,
+    limit: Duration,
+) -> Option<Weak<Client>> {
+    let late = |(since, _): &mut (Instant, _)| since.elapsed() >= limit;
+    let (_, client) = queue.lock().pop_front_if(late)?;
+    Some(client)
+}
+
 // === impl Client ===
 
 impl Client {
@@ -270,7 +323,8 @@ impl Client {
         if let Some(connection) = &*self.websocket.lock() {
             connection.close(reason);
         }
-        if reason != "shutdown" {
+        // What anybody may cause without a key is counted, but not worth a line each.
+        if !matches!(reason, "shutdown" | "never_joined" | "refused_connects") {
             tracing::warn!(transport = %clients.component, client = %self.peer.client, reason, "closed a client");
         }
     }
@@ -297,6 +351,11 @@ impl Client {
         self.gone.started().await;
     }
 
+    /// Whether it has a WebSocket.
+    pub(super) fn has_websocket(&self) -> bool {
+        self.websocket.lock().is_some()
+    }
+
     /// Notes the connection of a WebSocket that this session moves to; `false` when it has one already, which stays.
     pub(super) fn upgrade(&self, connection: Connection) -> bool {
         let mut websocket = self.websocket.lock();
@@ -306,7 +365,7 @@ impl Client {
         *websocket = Some(connection);
         self.flow.lock().reset();
         if self.polling.swap(false, Ordering::Relaxed) {
-            self.clients.polling.fetch_sub(1, Ordering::Relaxed);
+            self.clients.give_polling(self.peer.client);
         }
         true
     }
@@ -384,7 +443,7 @@ impl Drop for Client {
     fn drop(&mut self) {
         self.end();
         if *self.polling.get_mut() {
-            self.clients.polling.fetch_sub(1, Ordering::Relaxed);
+            self.clients.give_polling(self.peer.client);
         }
         let mut table = self.clients.table.lock();
         table.all.remove(&self.number);

@@ -110,10 +110,23 @@ impl Door {
                 .clients
                 .session(session)
                 .ok_or(Refusal::SessionUnknown)?;
-            if websocket != upgrade || (upgrade && !client.upgrade(connection)) {
+            if websocket != upgrade || (upgrade && client.has_websocket()) {
                 return Err(Refusal::BadRequest);
             }
-            return self.go_on(request, &query, &client).await;
+            if !upgrade {
+                return self.go_on(request, &query, &client).await;
+            }
+            // The session is on its new connection only once the engine has taken that.
+            let response = self
+                .engine(reduced(request, &self.path, &query, &client))
+                .await;
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                return Err(Refusal::BadRequest);
+            }
+            if !client.upgrade(connection.clone()) {
+                connection.close("second_websocket");
+            }
+            return Ok(response);
         }
 
         if *request.method() != Method::GET {
@@ -225,7 +238,9 @@ impl Door {
 }
 
 async fn enter(State(door): State<Arc<Door>>, request: Request) -> Response {
-    if !request.uri().path().starts_with(&door.path) {
+    let path = request.uri().path();
+    let is_file = [".js", ".map"].iter().any(|end| path.ends_with(end));
+    if !path.starts_with(&door.path) || is_file {
         // Without the trailing slash this is not our path; the server says so.
         return StatusCode::NOT_FOUND.into_response();
     }

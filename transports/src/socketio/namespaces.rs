@@ -54,6 +54,12 @@ impl Namespaces {
         }
     }
 
+    /// How far the furthest clients have come of those channels that may overrun even them.
+    pub(super) fn lags(&self) -> Vec<u64> {
+        let registered = self.registered.lock();
+        registered.values().filter_map(|pump| pump.lag()).collect()
+    }
+
     /// Whether every client that takes what it is given has all there is.
     pub(super) fn is_idle(&self) -> bool {
         self.registered.lock().values().all(|pump| pump.is_idle())
@@ -156,7 +162,9 @@ impl Rules {
 
     fn identify(&self, client: &Client, auth: Option<&Value>) -> Result<Identity, &'static str> {
         if let Some(identity) = &client.identity {
-            return Ok(identity.clone());
+            // The key may have been revoked, and its instance's name given to another, since the handshake.
+            let stands = self.access.stands(identity).then(|| identity.clone());
+            return stands.ok_or("Invalid global token");
         }
         let key = auth.filter(|_| self.deferred).and_then(|auth| {
             let key = auth.get("apikey").or_else(|| auth.get("token"));

@@ -69,6 +69,7 @@ impl Oxide {
             clients: Arc::clone(clients),
             dialect: config.binary,
             max_lag: config.max_lag.0,
+            max_attachments: config.max_attachments,
             warned: Arc::default(),
             hub: Arc::clone(hub),
         };
@@ -89,6 +90,11 @@ impl Oxide {
         self.hub.watch(watcher);
         let clients = Arc::downgrade(&self.clients);
         tokio::spawn(Clients::expect_joins(clients, self.connect_timeout));
+    }
+
+    /// How far the furthest clients have come of those channels that may overrun even them.
+    pub(super) fn lags(&self) -> Vec<u64> {
+        self.namespaces.lags()
     }
 
     /// Whether every client that takes what it is given has all there is.

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use evows_core::Event;
@@ -32,6 +32,8 @@ const EMITS_PER_TURN: usize = 256;
 const PREPARED: usize = 128;
 /// How soon a client that could not be served is tried again.
 const RETRY: Duration = Duration::from_millis(2);
+/// How long a client may take nothing before nobody waits for it any more.
+const HOPE: Duration = Duration::from_millis(500);
 /// How often the task looks again at once for a client whose copy on the root channel comes first.
 const PATIENCE: u32 = 16;
 
@@ -52,6 +54,8 @@ pub(super) struct Pump {
     /// Told when somebody joins or leaves, and when the channel closes.
     changed: Notify,
     idle: AtomicBool,
+    /// How far the client that is furthest has come.
+    front: AtomicU64,
 }
 
 /// What every pump of a transport shares.
@@ -60,6 +64,7 @@ pub(super) struct Options {
     pub(super) clients: Arc<Clients>,
     pub(super) dialect: Dialect,
     pub(super) max_lag: Duration,
+    pub(super) max_attachments: usize,
     /// Which of the reserved names were warned of.
     pub(super) warned: Arc<[AtomicBool; RESERVED.len()]>,
     pub(super) hub: Arc<Hub>,
@@ -117,6 +122,7 @@ impl Pump {
             state: Mutex::new(state),
             changed: Notify::new(),
             idle: AtomicBool::new(true),
+            front: AtomicU64::new(0),
         }
     }
 
@@ -143,6 +149,14 @@ impl Pump {
     /// Whether every client that takes what it is given has all there is.
     pub(super) fn is_idle(&self) -> bool {
         self.idle.load(Ordering::Relaxed)
+    }
+
+    /// How far its furthest client has come, if the channel may overrun even that one.
+    pub(super) fn lag(&self) -> Option<u64> {
+        let state = self.state.lock();
+        let channel = state.channel.as_ref().filter(|_| state.running)?;
+        let front = self.front.load(Ordering::Relaxed);
+        channel.is_half_unread(Offset::from(front)).then_some(front)
     }
 
     /// Serves a client that has joined, from what comes after `after`.
@@ -187,6 +201,7 @@ impl Pump {
         let start = !std::mem::replace(&mut state.running, true);
         drop(state);
         self.idle.store(false, Ordering::Relaxed);
+        self.front.fetch_max(after.get(), Ordering::Relaxed);
         if start {
             tokio::spawn(Arc::clone(self).run());
         } else {
@@ -227,7 +242,7 @@ impl Pump {
             };
             // Taken before the members are served: what comes meanwhile wakes it.
             let mut lead = round.channel.follow(Start::Head);
-            let pass = round.serve(&mut members).await;
+            let pass = round.serve(&mut members, &self.front).await;
             waiting = if pass.waiting { waiting + 1 } else { 0 };
             if pass.more || (1..PATIENCE).contains(&waiting) {
                 tokio::task::yield_now().await;
@@ -236,7 +251,8 @@ impl Pump {
             if !pass.stalled && !pass.waiting {
                 round.prepared.clear();
             }
-            self.idle.store(true, Ordering::Relaxed);
+            self.idle
+                .store(!pass.waiting && !pass.hopeful, Ordering::Relaxed);
             tokio::select! {
                 () = self.changed.notified() => {}
                 _ = lead.ready() => {}
@@ -278,7 +294,7 @@ impl Round {
     }
 
     /// Gives everybody one turn.
-    async fn serve(&mut self, members: &mut Vec<Member>) -> Pass {
+    async fn serve(&mut self, members: &mut Vec<Member>, front: &AtomicU64) -> Pass {
         if !self.channel.name().is_root() && self.root.as_ref().is_none_or(|root| root.is_closed())
         {
             self.root = self.options.hub.channel(&ChannelName::root());
@@ -289,13 +305,18 @@ impl Round {
             match self.advance(member) {
                 Progress::CaughtUp => {}
                 Progress::More => pass.more = true,
-                Progress::Stalled => pass.stalled = true,
+                Progress::Stalled => {
+                    pass.stalled = true;
+                    let since = member.stalled.map(|(since, _)| since.elapsed());
+                    pass.hopeful |= since.is_none_or(|since| since < HOPE);
+                }
                 Progress::Waiting => pass.waiting = true,
                 Progress::Gone => {
                     drop(members.swap_remove(at));
                     continue;
                 }
             }
+            front.fetch_max(member.cursor.offset().get(), Ordering::Relaxed);
             at += 1;
             if self.emitted >= EMITS_PER_TURN {
                 self.emitted = 0;
@@ -472,7 +493,12 @@ impl Round {
             }
             return Err("reserved_name");
         }
-        Payload::new(event, self.options.dialect).map_err(|error| {
+        let Options {
+            dialect,
+            max_attachments,
+            ..
+        } = self.options;
+        Payload::bounded(event, dialect, max_attachments).map_err(|error| {
             tracing::warn!(event = name, %error, "cannot encode an event");
             "encoding"
         })
@@ -505,8 +531,14 @@ enum Progress {
 
 /// What is left to do after everybody had a turn.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four answers to four questions, not states of one thing"
+)]
 struct Pass {
     more: bool,
     stalled: bool,
+    /// Somebody who is stalled took something a moment ago.
+    hopeful: bool,
     waiting: bool,
 }
