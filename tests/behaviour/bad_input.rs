@@ -100,7 +100,16 @@ async fn a_store_in_use_is_a_clear_error() {
     assert!(!second.status.success());
     assert!(second.status.code().is_some(), "ended by a signal");
     assert!(!second.stderr.contains("panicked"), "{}", second.stderr);
-    assert!(second.stderr.contains("data"), "{}", second.stderr);
+    let said = second.stderr.lines().last().unwrap_or_default();
+    let (_, said) = said.split_once("ERROR ").expect("an error");
+    let (_, said) = said.split_once(": ").expect("where it is from");
+    let path = first.data_dir().join("instances.redb");
+    let expected = format!(
+        "cannot start the lifecycle: the instance registry {} is open in another process: \
+         stop that one, or give this one another `server.data_dir`",
+        path.display()
+    );
+    assert_eq!(said, expected);
     first.set("loja1", true, &[]).await;
 }
 

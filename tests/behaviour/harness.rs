@@ -187,10 +187,14 @@ impl Evows {
         &self.stdout
     }
 
+    /// Where it keeps what outlives it.
+    pub(crate) fn data_dir(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// A second evows with the same data folder, on another port.
     pub(crate) fn second_on_same_data(&self) -> Evows {
-        let data = self.folder.path().join("data");
-        let setup = self.setup.clone().data_dir(&data);
+        let setup = self.setup.clone().data_dir(&self.data_dir());
         Self::spawn(setup, tempfile::tempdir().unwrap(), free_address())
     }
 
