@@ -114,6 +114,31 @@ async fn a_store_in_use_is_a_clear_error() {
 }
 
 #[tokio::test]
+async fn a_generated_key_is_shown_once_by_the_process_that_serves() {
+    let setup = Setup::policy("global").keyless().env("RUST_LOG", "error");
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let setup = setup.data_dir(data.path());
+    let file = data.path().join("api_key");
+    let refused = setup.clone().spawn_on(held.local_addr().unwrap());
+    let refused = refused.ended().await;
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
+    assert!(!file.exists(), "a key was made that nobody was told");
+
+    let evows = setup.start().await;
+    let key = std::fs::read_to_string(&file).unwrap();
+    let said = |key: &str| {
+        format!(
+            "evows: no API key was configured: made {key} and stored it in {}\n",
+            file.display()
+        )
+    };
+    assert_eq!(evows.stderr().text(), said(key.trim()));
+    let again = evows.restart().await;
+    assert_eq!(again.stderr().text(), "");
+}
+
+#[tokio::test]
 async fn a_broken_configuration_ends_with_78() {
     for line in ["listen = ", "no_such_key = true"] {
         let ended = Setup::policy("global").server(line).spawn().ended().await;

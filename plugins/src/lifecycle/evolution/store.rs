@@ -225,12 +225,10 @@ fn open_database(path: &Path) -> Result<Database, StoreError> {
     let refused = |error: DatabaseError| refused(path, error);
     match fs::metadata(path) {
         // redb would take an empty file for a new one.
-        Ok(file) if file.len() == 0 => {
-            return Err(StoreError::Damaged {
-                path: path.to_owned(),
-                reason: "it is empty".to_owned(),
-            });
-        }
+        Ok(file) if file.len() == 0 => Err(StoreError::Damaged {
+            path: path.to_owned(),
+            reason: "it is empty".to_owned(),
+        }),
         Ok(_) => {
             verify(path)?;
             Database::open(path).map_err(refused)
