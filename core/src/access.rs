@@ -10,6 +10,7 @@ use subtle::ConstantTimeEq;
 use crate::hub::ChannelName;
 use crate::plugin::{Instance, Lifecycle};
 
+pub(crate) use self::key::is_usable;
 pub use self::key::{GlobalKey, KeyError, KeyOrigin, global_key};
 
 /// A key or token. Compared in constant time, never printed.

@@ -7,17 +7,18 @@ mod slots;
 mod tests;
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use self::build::Built;
 use self::gate::Gate;
 use crate::Report;
-use crate::access::{Access, KeyError, KeyOrigin, global_key};
+use crate::access::{Access, GlobalKey, KeyError, KeyOrigin, global_key};
 use crate::cli::Exit;
 use crate::config::{Config, ServerConfig};
 use crate::http::{BindError, Host, RouteConflict, Routes};
@@ -32,6 +33,13 @@ use crate::topology::{GraphError, Running};
 
 /// How often channels that nobody publishes to are looked at for old entries.
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
+
+/// For how long signals after the first are taken for the same one: `timeout` and others signal a process
+/// and its group.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
+
+/// How long a process that is stopped at once may take to close its store and to report.
+const FORCED_STOP: Duration = Duration::from_secs(2);
 
 /// Why a configuration did not come to run. Nothing is left running.
 #[derive(Debug, thiserror::Error)]
@@ -105,17 +113,19 @@ enum End {
 /// Runs a configuration until the process is told to stop (SIGINT or SIGTERM), or until every source has
 /// ended and nothing else is served: no route but the lifecycle's, and no transport.
 ///
-/// A second signal ends the wait for whatever is still stopping.
+/// A second signal, a second or more after the first, ends the wait for whatever is still stopping.
 pub async fn run(config: Config, host: Arc<dyn Host>, environment: Environment) -> Exit {
     let (stop, force) = (Shutdown::new(), Shutdown::new());
     let mut signals = JoinSet::new();
     signals.spawn(follow_signals(stop.clone(), force.clone()));
+    let overdue = async {
+        force.started().await;
+        tracing::warn!("stopping at once for a second signal");
+        tokio::time::sleep(FORCED_STOP).await;
+    };
     tokio::select! {
-        exit = run_until(config, host, environment, stop) => exit,
-        () = force.started() => {
-            tracing::warn!("stopped at once by a second signal");
-            Exit::Deadline
-        }
+        exit = live(config, host, environment, stop, &force) => exit,
+        () = overdue => Exit::Deadline,
     }
 }
 
@@ -126,17 +136,49 @@ pub async fn run_until(
     environment: Environment,
     stop: Shutdown,
 ) -> Exit {
+    live(config, host, environment, stop, &Shutdown::new()).await
+}
+
+/// Builds everything that a configuration asks for, and starts nothing. No I/O.
+pub(crate) fn check(config: Config, environment: Environment) -> Result<(), StartError> {
+    registry::check_unique()?;
+    let shared = share(&config, environment);
+    let built = Built::new(config, &shared)?;
+    built.plan.check()?;
+    Routes::new(built.mounts)?;
+    Ok(())
+}
+
+async fn live(
+    config: Config,
+    host: Arc<dyn Host>,
+    environment: Environment,
+    stop: Shutdown,
+    force: &Shutdown,
+) -> Exit {
     let process = tokio::select! {
         started = start(config, host, environment) => started,
         () = stop.started() => return Exit::Clean,
     };
     match process {
-        Ok(process) => process.live(stop).await,
+        Ok(process) => process.live(stop, force).await,
         Err(error) => {
             tracing::error!("{error}");
             error.exit()
         }
     }
+}
+
+/// The parts that the plugins of one configuration share.
+fn share(config: &Config, environment: Environment) -> Arc<Shared> {
+    Arc::new(Shared {
+        hub: Arc::new(Hub::new(config.hub)),
+        lifecycle: OnceLock::new(),
+        access: Arc::new(Access::new(config.server.compat)),
+        server: Arc::clone(&config.server),
+        metrics: Metrics::new(),
+        environment,
+    })
 }
 
 async fn start(
@@ -147,18 +189,8 @@ async fn start(
     let begun = Instant::now();
     registry::check_unique()?;
     let server = Arc::clone(&config.server);
-    create_data_dir(&server).await?;
-    let metrics = Metrics::new();
-    let access = Arc::new(Access::new(server.compat));
-    let key = global_key(server.api_key.as_deref(), &server.data_dir)?;
-    let shared = Arc::new(Shared {
-        hub: Arc::new(Hub::new(config.hub)),
-        lifecycle: OnceLock::new(),
-        access: Arc::clone(&access),
-        server: Arc::clone(&server),
-        metrics: metrics.clone(),
-        environment,
-    });
+    let shared = share(&config, environment);
+    let metrics = &shared.metrics;
     let has_sources = !config.pipeline.sources.is_empty();
     let Built {
         lifecycle,
@@ -176,11 +208,15 @@ async fn start(
         text
     });
     let routes = Routes::new(mounts)?.stopping_on(stopping.clone());
-    let listening = host.bind(&server, &metrics).await?;
+    create_data_dir(&server).await?;
+    let listening = host.bind(&server, metrics).await?;
     let address = listening.address();
+    // With the port taken, this is the process that the key is for.
+    let key = global_key(server.api_key.as_deref(), &server.data_dir)?;
+    tell_key(&key, &server.data_dir);
 
     // From here on something runs. Whatever fails below takes it down again by being dropped.
-    access.set_global(key.secret.clone());
+    shared.access.set_global(key.secret);
     let gate = Arc::new(Gate::new(&shared.hub, &lifecycle, policies));
     lifecycle.watch(Arc::clone(&gate) as Arc<_>);
     lifecycle.start().await?;
@@ -188,24 +224,11 @@ async fn start(
     for transport in &transports {
         Arc::clone(transport).start().await?;
     }
-    let running = plan.start(&metrics)?;
+    let running = plan.start(metrics)?;
     let host = Shutdown::new();
     let serving = tokio::spawn(listening.serve(routes, host.clone()));
     let mut chores = JoinSet::new();
     chores.spawn(expire(Arc::clone(&shared.hub)));
-    match key.origin {
-        // The only time that the key is shown: the operator has no other way to learn it.
-        KeyOrigin::Generated => tracing::warn!(
-            "no API key was configured: made {} and stored it in {}",
-            key.secret.reveal(),
-            server.data_dir.join("api_key").display()
-        ),
-        KeyOrigin::Stored => {
-            let path = server.data_dir.join("api_key");
-            tracing::info!("the API key is the one in {}", path.display());
-        }
-        KeyOrigin::Configured => {}
-    }
     let scheme = if server.tls.is_some() {
         "https"
     } else {
@@ -234,7 +257,7 @@ async fn start(
 // === impl Process ===
 
 impl Process {
-    async fn live(mut self, stop: Shutdown) -> Exit {
+    async fn live(mut self, stop: Shutdown, force: &Shutdown) -> Exit {
         let stays = self.serves || !self.has_sources;
         let end = tokio::select! {
             () = stop.started() => End::Signal,
@@ -251,7 +274,7 @@ impl Process {
             End::Sources => tracing::info!("every source has ended; stopping"),
             End::Host => tracing::error!("the HTTP server ended by itself; stopping"),
         }
-        let exit = self.stop(matches!(end, End::Host)).await;
+        let exit = self.stop(matches!(end, End::Host), force).await;
         match end {
             End::Host => Exit::Internal,
             _ => exit,
@@ -259,8 +282,8 @@ impl Process {
     }
 
     /// Not ready, sources, filters, sinks, clients, the port, the store: in this order, each with its share
-    /// of the time.
-    async fn stop(mut self, host_is_gone: bool) -> Exit {
+    /// of the time; what is still waited for when `force` is given is left as it is.
+    async fn stop(mut self, host_is_gone: bool, force: &Shutdown) -> Exit {
         let begun = Instant::now();
         let total = self.server.shutdown_timeout.0;
         let drain = self.server.drain_timeout.0.min(total / 2);
@@ -270,7 +293,7 @@ impl Process {
         let sinks_by = begun + flowing.mul_f64(0.9);
         let sources_by = begun + flowing.mul_f64(0.5);
         self.stopping.start();
-        let report = self.running.drain(sources_by, sinks_by).await;
+        let report = self.running.drain(sources_by, sinks_by, force).await;
         let mut late = report.cut;
         let mut leaving = JoinSet::new();
         for transport in &self.transports {
@@ -278,13 +301,15 @@ impl Process {
             leaving.spawn(async move { transport.drain(drain).await });
         }
         let left = async { while leaving.join_next().await.is_some() {} };
-        late |= timeout_at(deadline, left).await.is_err();
+        late |= force.before(deadline, left).await.is_none();
         self.host.start();
-        if !host_is_gone && timeout_at(deadline, &mut self.serving).await.is_err() {
+        if !host_is_gone && force.before(deadline, &mut self.serving).await.is_none() {
             late = true;
             self.serving.abort();
         }
-        match timeout_at(deadline, self.lifecycle.stop()).await {
+        // Quick, and owed to the store even when there is no time for anything else.
+        let deadline = deadline.max(Instant::now() + FORCED_STOP / 2);
+        match tokio::time::timeout_at(deadline, self.lifecycle.stop()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the lifecycle did not stop cleanly"),
             Err(_) => late = true,
@@ -342,6 +367,25 @@ fn tell(report: &Report, clients: usize, took: Duration) {
     }
 }
 
+fn tell_key(key: &GlobalKey, data_dir: &Path) {
+    let path = data_dir.join("api_key");
+    match key.origin {
+        // The only time that the key is shown: the operator has no other way to learn it. Not in the log,
+        // which may be filtered, and collected where others read it.
+        KeyOrigin::Generated => {
+            let (key, path) = (key.secret.reveal(), path.display());
+            // With stderr gone there is nobody left to tell, and the file still has it.
+            writeln!(
+                io::stderr().lock(),
+                "evows: no API key was configured: made {key} and stored it in {path}"
+            )
+            .ok();
+        }
+        KeyOrigin::Stored => tracing::info!("the API key is the one in {}", path.display()),
+        KeyOrigin::Configured => {}
+    }
+}
+
 async fn create_data_dir(server: &ServerConfig) -> Result<(), StartError> {
     let path = &server.data_dir;
     let created = tokio::fs::create_dir_all(path).await;
@@ -359,7 +403,7 @@ async fn expire(hub: Arc<Hub>) {
     }
 }
 
-/// Gives `stop` at the first signal and `force` at the second.
+/// Gives `stop` at the first signal, and `force` at the first one that comes a while later.
 async fn follow_signals(stop: Shutdown, force: Shutdown) {
     for shutdown in [stop, force] {
         if let Err(error) = signal().await {
@@ -367,6 +411,8 @@ async fn follow_signals(stop: Shutdown, force: Shutdown) {
             return;
         }
         shutdown.start();
+        // Only those that come while somebody waits for them are seen.
+        tokio::time::sleep(SAME_SIGNAL).await;
     }
 }
 

@@ -2,6 +2,9 @@
 
 mod report;
 
+use std::future::Future;
+
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::report::{Line, Report};
@@ -29,6 +32,20 @@ impl Shutdown {
     /// Waits for the signal. Cancel safe.
     pub async fn started(&self) {
         self.0.cancelled().await;
+    }
+
+    /// Waits for `work` until the deadline passes or the signal is given; `None` if either came first.
+    pub(crate) async fn before<T>(
+        &self,
+        deadline: Instant,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = self.started() => None,
+            () = tokio::time::sleep_until(deadline) => None,
+        }
     }
 
     /// A signal that is given when this one is, or on its own.

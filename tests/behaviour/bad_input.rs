@@ -100,8 +100,42 @@ async fn a_store_in_use_is_a_clear_error() {
     assert!(!second.status.success());
     assert!(second.status.code().is_some(), "ended by a signal");
     assert!(!second.stderr.contains("panicked"), "{}", second.stderr);
-    assert!(second.stderr.contains("data"), "{}", second.stderr);
+    let said = second.stderr.lines().last().unwrap_or_default();
+    let (_, said) = said.split_once("ERROR ").expect("an error");
+    let (_, said) = said.split_once(": ").expect("where it is from");
+    let path = first.data_dir().join("instances.redb");
+    let expected = format!(
+        "cannot start the lifecycle: the instance registry {} is open in another process: \
+         stop that one, or give this one another `server.data_dir`",
+        path.display()
+    );
+    assert_eq!(said, expected);
     first.set("loja1", true, &[]).await;
+}
+
+#[tokio::test]
+async fn a_generated_key_is_shown_once_by_the_process_that_serves() {
+    let setup = Setup::policy("global").keyless().env("RUST_LOG", "error");
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let setup = setup.data_dir(data.path());
+    let file = data.path().join("api_key");
+    let refused = setup.clone().spawn_on(held.local_addr().unwrap());
+    let refused = refused.ended().await;
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
+    assert!(!file.exists(), "a key was made that nobody was told");
+
+    let evows = setup.start().await;
+    let key = std::fs::read_to_string(&file).unwrap();
+    let said = |key: &str| {
+        format!(
+            "evows: no API key was configured: made {key} and stored it in {}\n",
+            file.display()
+        )
+    };
+    assert_eq!(evows.stderr().text(), said(key.trim()));
+    let again = evows.restart().await;
+    assert_eq!(again.stderr().text(), "");
 }
 
 #[tokio::test]

@@ -104,6 +104,18 @@ fn a_wrong_configuration_starts_nothing() {
 }
 
 #[test]
+fn what_cannot_be_built_leaves_no_folder_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = fs::read_to_string(folder().join("path_conflict.toml")).unwrap();
+    fs::write(directory.path().join("evows.toml"), config).unwrap();
+    let output = evows(directory.path(), &["run"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("both serve the path `/in`"), "{said}");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "{said}");
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_explained() {
     let folder = tempfile::tempdir().unwrap();
     let said = |arguments: &[&str]| {

@@ -144,6 +144,17 @@ impl Evows {
         kill_process(self.pid(), signal).unwrap();
     }
 
+    /// Sends it a signal, which may come too late.
+    pub(crate) fn try_signal(&self, signal: Signal) {
+        // It is not waited for yet, so its id is no other process's.
+        kill_process(self.pid(), signal).ok();
+    }
+
+    /// Takes its standard input, to keep it open for longer than its process is waited for.
+    pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.stdin.take()
+    }
+
     /// Closes its standard input.
     pub(crate) fn close_stdin(&mut self) {
         self.stdin = None;
@@ -187,10 +198,18 @@ impl Evows {
         &self.stdout
     }
 
+    pub(crate) fn stderr(&self) -> &Lines {
+        &self.stderr
+    }
+
+    /// Where it keeps what outlives it.
+    pub(crate) fn data_dir(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// A second evows with the same data folder, on another port.
     pub(crate) fn second_on_same_data(&self) -> Evows {
-        let data = self.folder.path().join("data");
-        let setup = self.setup.clone().data_dir(&data);
+        let setup = self.setup.clone().data_dir(&self.data_dir());
         Self::spawn(setup, tempfile::tempdir().unwrap(), free_address())
     }
 

@@ -44,6 +44,14 @@ pub enum KeyError {
     /// The file of the stored key has no key in it.
     #[error("{} holds no API key: delete the file to have a new key made, or set `server.api_key`", .0.display())]
     Empty(PathBuf),
+    /// The configured key can be in no header.
+    #[error(
+        "the configured API key has a space or a control character in it, which no header can carry: set `server.api_key` (or AUTHENTICATION_API_KEY) to one without"
+    )]
+    ConfiguredUnusable,
+    /// The stored key can be in no header.
+    #[error("the API key in {} has a space or a control character in it, which no header can carry: write it on one line without, or delete the file to have a new key made", .0.display())]
+    StoredUnusable(PathBuf),
     /// A new key cannot be stored.
     #[error("cannot store a new API key in {}: make the folder writable, or set `server.api_key`", .path.display())]
     Unwritable {
@@ -62,12 +70,16 @@ pub enum KeyError {
 /// stored there. An empty configured key counts as none.
 pub fn global_key(configured: Option<&str>, data_dir: &Path) -> Result<GlobalKey, KeyError> {
     if let Some(key) = configured.filter(|key| !key.is_empty()) {
+        if !is_usable(key) {
+            return Err(KeyError::ConfiguredUnusable);
+        }
         return Ok(GlobalKey::new(key, KeyOrigin::Configured));
     }
     let path = data_dir.join(FILE);
     match fs::read_to_string(&path) {
         Ok(text) => match text.trim() {
             "" => Err(KeyError::Empty(path)),
+            key if !is_usable(key) => Err(KeyError::StoredUnusable(path)),
             key => Ok(GlobalKey::new(key, KeyOrigin::Stored)),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -77,6 +89,11 @@ pub fn global_key(configured: Option<&str>, data_dir: &Path) -> Result<GlobalKey
         }
         Err(source) => Err(KeyError::Unreadable { path, source }),
     }
+}
+
+/// Whether a client can send the key as it is: nothing in it that a header or a query loses or refuses.
+pub(crate) fn is_usable(key: &str) -> bool {
+    !key.chars().any(|it| it.is_whitespace() || it.is_control())
 }
 
 /// 32 upper-case hexadecimal digits, the form that Evolution's own sample key has.
@@ -174,6 +191,26 @@ mod tests {
         fs::create_dir(&path).unwrap();
         let error = global_key(None, folder.path()).unwrap_err();
         assert!(matches!(error, KeyError::Unreadable { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_key_that_no_header_can_carry_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        for key in ["two words", "two\nlines", "a\tb", "a\u{7}b", "a\u{0}b"] {
+            let error = global_key(Some(key), folder.path()).unwrap_err();
+            assert!(matches!(error, KeyError::ConfiguredUnusable), "{key:?}");
+            assert!(!error.to_string().contains(key));
+            fs::write(&path, format!("{key}\n")).unwrap();
+            let error = global_key(None, folder.path()).unwrap_err().to_string();
+            assert!(error.contains(path.to_str().unwrap()), "{error}");
+            assert!(error.contains("no header can carry"), "{error}");
+            assert!(!error.contains(key));
+        }
+        assert!(matches!(
+            global_key(Some(" key"), folder.path()),
+            Err(KeyError::ConfiguredUnusable)
+        ));
     }
 
     #[test]

@@ -36,5 +36,8 @@ pub(super) fn run(
             return Exit::Failed;
         }
     };
-    threads.block_on(runtime::run(config, host, environment))
+    let exit = threads.block_on(runtime::run(config, host, environment));
+    // Dropping them would wait for a blocking read of the standard input, which may never end.
+    threads.shutdown_background();
+    exit
 }

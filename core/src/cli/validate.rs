@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::Exit;
 use super::output::{self, Format};
-use crate::config::{Config, Diagnostic};
+use crate::config::{Config, Diagnostic, Problem, codes};
 use crate::plugin::Environment;
+use crate::runtime::{self, StartError};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
@@ -52,6 +53,42 @@ pub(super) fn load(path: &Path, environment: &Environment) -> Checked {
     }
 }
 
+/// What only shows when everything is built. Nothing is started.
+fn build(
+    config: Config,
+    file: &Path,
+    environment: &Environment,
+) -> io::Result<Result<(), Diagnostic>> {
+    // Parts of a component may want to know their runtime, which does nothing here.
+    let threads = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let entered = threads.enter();
+    let checked = runtime::check(config, environment.clone());
+    drop(entered);
+    threads.shutdown_background();
+    Ok(checked.map_err(|error| {
+        let code = match &error {
+            StartError::Routes(_) => codes::PATH_CONFLICT,
+            _ => codes::BUILD,
+        };
+        let problem = Problem::new(code, error.to_string());
+        Diagnostic::of_file(problem, &file.display().to_string())
+    }))
+}
+
+/// What a configuration consists of: `1 source, 2 sinks`.
+fn parts(config: &Config) -> String {
+    let pipeline = &config.pipeline;
+    let parts = [
+        output::plural(pipeline.sources.len(), "source"),
+        output::plural(pipeline.filters.len(), "filter"),
+        output::plural(pipeline.sinks.len(), "sink"),
+        output::plural(config.transports.len(), "transport"),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
 /// Checks a configuration and starts nothing.
 pub(super) fn run(
     options: &Options,
@@ -59,8 +96,18 @@ pub(super) fn run(
     environment: &Environment,
 ) -> io::Result<Exit> {
     let path = options.file.as_deref().unwrap_or(default);
-    let checked = load(path, environment);
-    let denied = options.deny_warnings && !checked.diagnostics.is_empty();
+    let mut checked = load(path, environment);
+    let mut sound = None;
+    if let Some(config) = checked.config {
+        let parts = parts(&config);
+        match build(config, path, environment)? {
+            Ok(()) => sound = Some(parts),
+            Err(diagnostic) => checked.diagnostics.push(diagnostic),
+        }
+    }
+    if options.deny_warnings && !checked.diagnostics.is_empty() {
+        sound = None;
+    }
     match options.format {
         Format::Json => {
             let lines = checked.diagnostics.iter().map(|one| one.to_json() + "\n");
@@ -68,25 +115,13 @@ pub(super) fn run(
         }
         Format::Text => {
             output::show(&checked.diagnostics, &checked.text);
-            if let Some(config) = checked.config.as_ref().filter(|_| !denied) {
-                let pipeline = &config.pipeline;
-                let parts = [
-                    output::plural(pipeline.sources.len(), "source"),
-                    output::plural(pipeline.filters.len(), "filter"),
-                    output::plural(pipeline.sinks.len(), "sink"),
-                    output::plural(config.transports.len(), "transport"),
-                ];
-                let parts: Vec<_> = parts.into_iter().flatten().collect();
-                output::print(&format!(
-                    "{}: sound ({})\n",
-                    path.display(),
-                    parts.join(", ")
-                ))?;
+            if let Some(parts) = &sound {
+                output::print(&format!("{}: sound ({parts})\n", path.display()))?;
             }
         }
     }
-    match checked.config {
-        Some(_) if !denied => Ok(Exit::Clean),
-        _ => Ok(Exit::Config),
-    }
+    Ok(match sound {
+        Some(_) => Exit::Clean,
+        None => Exit::Config,
+    })
 }

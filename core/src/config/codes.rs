@@ -68,6 +68,8 @@ pub const CODES: &[(&str, &str)] = &[
         UNREAD_PORT,
         "nobody reads this port of a filter (a warning: its events are discarded)",
     ),
+    (PATH_CONFLICT, "two components serve the same path"),
+    (BUILD, "a component cannot be built from its keys"),
 ];
 
 pub(crate) const UNREADABLE_CONFIG: &str = "unreadable-config";
@@ -97,6 +99,8 @@ pub(crate) const CYCLE: &str = "cycle";
 pub(crate) const UNREACHABLE: &str = "unreachable";
 pub(crate) const UNREAD_OUTPUT: &str = "unread-output";
 pub(crate) const UNREAD_PORT: &str = "unread-port";
+pub(crate) const PATH_CONFLICT: &str = "path-conflict";
+pub(crate) const BUILD: &str = "build";
 
 #[cfg(test)]
 mod tests {

@@ -17,6 +17,7 @@ use super::{
     BufferConfig, Component, Config, Diagnostic, FilterNode, HubConfig, Input, Pipeline, Place,
     Problem, ServerConfig, Settings, Severity, SinkNode, codes, overrides, suggest,
 };
+use crate::access::is_usable;
 use crate::plugin::Environment;
 use crate::registry::{self, Kind, Registration};
 
@@ -192,6 +193,14 @@ impl Loader<'_> {
         }
         let problems = overrides::apply(&mut server, self.environment);
         self.problems.extend(problems);
+        let key = server.api_key.as_deref().unwrap_or_default();
+        if !key.trim().is_empty() && !is_usable(key) {
+            let message = "the API key has a space or a control character in it";
+            // Its line is not shown: it is a secret.
+            let problem = Problem::new(codes::INVALID_VALUE, message)
+                .help("no header can carry it: set `api_key` or AUTHENTICATION_API_KEY to another");
+            self.add(vec![problem], &["server"]);
+        }
         Some(server)
     }
 

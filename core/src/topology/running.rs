@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::graph::{Graph, Reader};
@@ -137,17 +137,22 @@ impl Running {
 
     /// Stops the sources, lets what they sent run through, and stops the sinks: in order, and at once
     /// where nothing waits. A source that runs past `sources_by` is dropped; what sinks have not delivered
-    /// by `sinks_by` fails.
-    pub async fn drain(mut self, sources_by: Instant, sinks_by: Instant) -> Report {
+    /// by `sinks_by` fails. `force` is as if both had passed.
+    pub async fn drain(
+        mut self,
+        sources_by: Instant,
+        sinks_by: Instant,
+        force: &Shutdown,
+    ) -> Report {
         self.shutdown.start();
-        let mut cut = timeout_at(sources_by, self.ended()).await.is_err();
+        let mut cut = force.before(sources_by, self.ended()).await.is_none();
         self.cut_sources.cancel();
         let drained = async {
             self.ended().await;
             while self.segments.join_next().await.is_some() {}
             while self.sinks.join_next().await.is_some() {}
         };
-        if timeout_at(sinks_by, drained).await.is_err() {
+        if force.before(sinks_by, drained).await.is_none() {
             cut = true;
             self.cut_sinks.cancel();
             // Queues without a receiver fail what is pushed, so nothing upstream waits any more.

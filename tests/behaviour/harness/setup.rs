@@ -15,6 +15,7 @@ pub(crate) struct Setup {
     transport: String,
     pipeline: Option<String>,
     data_dir: Option<PathBuf>,
+    keyless: bool,
     environment: Vec<(&'static str, String)>,
 }
 
@@ -30,6 +31,7 @@ impl Setup {
             transport: String::new(),
             pipeline: None,
             data_dir: None,
+            keyless: false,
             environment: Vec::new(),
         }
     }
@@ -45,6 +47,12 @@ impl Setup {
     /// Adds a line to `[server]`.
     pub(crate) fn server(mut self, line: &str) -> Self {
         push_line(&mut self.server, line);
+        self
+    }
+
+    /// Configures no API key.
+    pub(crate) fn keyless(mut self) -> Self {
+        self.keyless = true;
         self
     }
 
@@ -66,7 +74,8 @@ impl Setup {
         self
     }
 
-    pub(super) fn data_dir(mut self, path: &Path) -> Self {
+    /// Keeps its data in a folder of the test's own.
+    pub(crate) fn data_dir(mut self, path: &Path) -> Self {
         self.data_dir = Some(path.to_owned());
         self
     }
@@ -97,10 +106,13 @@ impl Setup {
             None => folder.join("data"),
         };
         let mut text = format!(
-            "[server]\nlisten = \"{address}\"\ndata_dir = \"{}\"\napi_key = \"{KEY}\"\n{}\n",
+            "[server]\nlisten = \"{address}\"\ndata_dir = \"{}\"\n{}\n",
             data.display(),
             self.server,
         );
+        if !self.keyless {
+            writeln!(text, "api_key = \"{KEY}\"").expect("a String takes everything");
+        }
         match &self.pipeline {
             Some(pipeline) => text.push_str(pipeline),
             None => self.render_pipeline(&mut text),

@@ -19,7 +19,9 @@ const FAR: Duration = Duration::from_hours(1);
 
 async fn drain(running: Running, within: Duration) -> Report {
     let now = Instant::now();
-    running.drain(now + within, now + within).await
+    running
+        .drain(now + within, now + within, &Shutdown::new())
+        .await
 }
 
 async fn finish(plan: Plan) -> Report {

@@ -229,7 +229,7 @@ async fn run(plan: Plan) -> Report {
     let mut running = plan.start(&Metrics::new()).unwrap();
     running.ended().await;
     let far = Instant::now() + std::time::Duration::from_hours(1);
-    running.drain(far, far).await
+    running.drain(far, far, &crate::Shutdown::new()).await
 }
 
 /// What each component took in came out of it.

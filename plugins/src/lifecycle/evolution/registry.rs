@@ -158,15 +158,8 @@ impl Registry {
         let mut store = self.store.lock().await;
         let path = self.path.clone();
         let opened = tokio::task::spawn_blocking(move || Store::open(&path)).await;
-        // redb may panic over bytes that it did not write.
         let (opened, rows) = opened.map_err(|error| {
-            LifecycleError::with_source(
-                format!(
-                    "the instance registry {} cannot be read: restore it from a backup, or move it away to start without instances",
-                    self.path.display()
-                ),
-                error,
-            )
+            LifecycleError::with_source("the instance registry was not read to its end", error)
         })??;
         let mut book = Book::default();
         for row in rows {

@@ -2,16 +2,19 @@
 //!
 //! A [redb](redb) file with two tables: `evows` holds the number of the format, `instances` a row of JSON
 //! per instance. A transaction is on the disk when it returns. A file that cannot be used is never
-//! replaced by a fresh one: whoever runs evows decides that.
+//! replaced by a fresh one, nor repaired by leaving rows out: whoever runs evows decides that.
 
 use std::fs;
 use std::io;
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use evows_core::plugin::{BoxError, LifecycleError};
+use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{
-    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError,
-    TableDefinition,
+    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageBackend,
+    StorageError, TableDefinition,
 };
 
 use super::row::Row;
@@ -66,6 +69,16 @@ pub(super) enum StoreError {
 impl Store {
     /// Opens the file, making it and its folder when there is none, and reads every row.
     pub(super) fn open(path: &Path) -> Result<(Self, Vec<Row>), StoreError> {
+        // redb panics over some bytes that it did not write. Nothing of it outlives the panic.
+        catch_unwind(AssertUnwindSafe(|| Self::open_sound(path))).unwrap_or_else(|_| {
+            Err(StoreError::Damaged {
+                path: path.to_owned(),
+                reason: "reading it ended in a panic".to_owned(),
+            })
+        })
+    }
+
+    fn open_sound(path: &Path) -> Result<(Self, Vec<Row>), StoreError> {
         let database = open_database(path)?;
         let store = Self {
             path: path.to_owned(),
@@ -87,7 +100,7 @@ impl Store {
             let inserted = table.insert(&*row.name, &*bytes);
             inserted.map_err(|error| self.of(error.into()))?;
         }
-        write.commit().map_err(|error| self.of(error.into()))
+        self.commit(write)
     }
 
     /// Deletes the row of this name. On the disk when this returns.
@@ -100,7 +113,7 @@ impl Store {
             let removed = table.remove(name);
             removed.map_err(|error| self.of(error.into()))?;
         }
-        write.commit().map_err(|error| self.of(error.into()))
+        self.commit(write)
     }
 
     /// Checks the number of the format, and writes it into a file that has nothing in it.
@@ -137,7 +150,7 @@ impl Store {
         write
             .open_table(INSTANCES)
             .map_err(|error| self.of(error.into()))?;
-        write.commit().map_err(|error| self.of(error.into()))
+        self.commit(write)
     }
 
     fn rows(&self) -> Result<Vec<Row>, StoreError> {
@@ -164,7 +177,18 @@ impl Store {
             .map_err(|error| self.of(error.into()))?;
         let durable = write.set_durability(Durability::Immediate);
         durable.map_err(|error| self.io(error))?;
+        // Else redb takes a damaged last transaction for one that a crash cut short, and goes back to the
+        // one before it without a word.
+        write.set_two_phase_commit(true);
         Ok(write)
+    }
+
+    /// Commits, and then nothing once more. A file has the last two commits and one bit that says which is
+    /// valid; when they are alike, that bit can be wrong without an older state coming back.
+    fn commit(&self, write: redb::WriteTransaction) -> Result<(), StoreError> {
+        write.commit().map_err(|error| self.of(error.into()))?;
+        let again = self.begin()?.commit();
+        again.map_err(|error| self.of(error.into()))
     }
 
     fn of(&self, error: redb::Error) -> StoreError {
@@ -192,50 +216,85 @@ impl Store {
     }
 }
 
-/// Opens the database, telling apart what its user can do something about.
+/// Opens the database, making it when there is none.
 fn open_database(path: &Path) -> Result<Database, StoreError> {
     let io = |source: BoxError| StoreError::Io {
         path: path.to_owned(),
         source,
     };
-    let opened = match fs::metadata(path) {
+    let refused = |error: DatabaseError| refused(path, error);
+    match fs::metadata(path) {
         // redb would take an empty file for a new one.
-        Ok(file) if file.len() == 0 => {
-            return Err(StoreError::Damaged {
-                path: path.to_owned(),
-                reason: "it is empty".to_owned(),
-            });
+        Ok(file) if file.len() == 0 => Err(StoreError::Damaged {
+            path: path.to_owned(),
+            reason: "it is empty".to_owned(),
+        }),
+        Ok(_) => {
+            verify(path)?;
+            Database::open(path).map_err(refused)
         }
-        Ok(_) => Database::open(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let folder = path.parent().unwrap_or(Path::new("."));
             fs::create_dir_all(folder).map_err(|error| io(error.into()))?;
             let created = create_private(path);
             created.map_err(|error| io(error.into()))?;
-            Database::create(path)
+            Database::create(path).map_err(refused)
         }
-        Err(error) => return Err(io(error.into())),
+        Err(error) => Err(io(error.into())),
+    }
+}
+
+/// Checks every page of a copy in memory: redb repairs what it opens, and a repair that leaves rows out would
+/// look sound at the next start.
+fn verify(path: &Path) -> Result<(), StoreError> {
+    let io = |error: io::Error| refused(path, StorageError::Io(error).into());
+    let damaged = |reason: &str| StoreError::Damaged {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
     };
-    opened.map_err(|error| match error {
+    let file = fs::OpenOptions::new().read(true).write(true).open(path);
+    let backend = FileBackend::new(file.map_err(io)?).map_err(|error| refused(path, error))?;
+    // Whoever has it open may be writing.
+    let locked = backend.try_lock_range(Bound::Unbounded, Bound::Unbounded);
+    if !locked.map_err(|error| refused(path, error.into()))? {
+        return Err(StoreError::Locked(path.to_owned()));
+    }
+    let bytes = fs::read(path).map_err(io)?;
+    let copy = InMemoryBackend::new();
+    let length = u64::try_from(bytes.len()).map_err(|_| damaged("it does not fit into memory"))?;
+    let copied = copy.set_len(length).and_then(|()| copy.write(0, &bytes));
+    copied.map_err(|error| refused(path, error.into()))?;
+    let opened = Database::builder().create_with_backend(copy);
+    let mut database = opened.map_err(|error| refused(path, error))?;
+    match database.check_integrity() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(damaged("its checksums do not fit")),
+        Err(error) => Err(refused(path, error)),
+    }
+}
+
+/// Tells apart what its user can do something about.
+fn refused(path: &Path, error: DatabaseError) -> StoreError {
+    let damaged = |reason: String| StoreError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    match error {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
             StoreError::Locked(path.to_owned())
         }
-        DatabaseError::UpgradeRequired(found) => StoreError::Damaged {
-            path: path.to_owned(),
-            reason: format!("its redb file format is {found}, which this evows does not read"),
-        },
-        DatabaseError::Storage(StorageError::Corrupted(reason)) => StoreError::Damaged {
-            path: path.to_owned(),
-            reason,
-        },
+        DatabaseError::UpgradeRequired(found) => damaged(format!(
+            "its redb file format is {found}, which this evows does not read"
+        )),
+        DatabaseError::Storage(StorageError::Corrupted(reason)) => damaged(reason),
         DatabaseError::Storage(StorageError::Io(error)) if is_damage(&error) => {
-            StoreError::Damaged {
-                path: path.to_owned(),
-                reason: error.to_string(),
-            }
+            damaged(error.to_string())
         }
-        other => io(other.into()),
-    })
+        other => StoreError::Io {
+            path: path.to_owned(),
+            source: other.into(),
+        },
+    }
 }
 
 /// The tokens are in it: its owner alone may read it.
@@ -259,8 +318,8 @@ fn is_damage(error: &io::Error) -> bool {
 
 impl From<StoreError> for LifecycleError {
     fn from(error: StoreError) -> Self {
-        // The message says it all; its source is the system's own.
-        Self::with_source(error.to_string(), error)
+        // The message says it all, the cause included.
+        Self::new(error.to_string())
     }
 }
 
@@ -317,6 +376,61 @@ mod tests {
         let half = whole.get(..whole.len() / 2).unwrap();
         fs::write(&path, half).unwrap();
         open_error(&path);
+    }
+
+    /// Twenty rows, the last of them in one commit or in the usual two, and the file as a crash leaves it.
+    fn crashed(folder: &Path, commits: usize) -> (Vec<Row>, Vec<u8>) {
+        let path = folder.join(format!("{commits}.redb"));
+        let (store, _) = Store::open(&path).unwrap();
+        let rows: Vec<_> = (10..30)
+            .map(|index| Row::new(&format!("instance{index}"), &format!("TOKEN{index}")))
+            .collect();
+        let (last, others) = rows.split_last().unwrap();
+        for row in others {
+            store.put(row).unwrap();
+        }
+        let write = store.begin().unwrap();
+        let mut table = write.open_table(INSTANCES).unwrap();
+        let bytes = serde_json::to_vec(last).unwrap();
+        table.insert(&*last.name, &*bytes).unwrap();
+        drop(table);
+        if commits == 1 {
+            write.commit().unwrap();
+        } else {
+            store.commit(write).unwrap();
+        }
+        (rows, fs::read(&path).unwrap())
+    }
+
+    #[test]
+    fn a_crashed_file_with_wrong_bytes_gives_every_row_or_an_error() {
+        /// Where the file says which of its two commits is valid.
+        const VALID: usize = 9;
+
+        let folder = tempfile::tempdir().unwrap();
+        let left = folder.path().join("left.redb");
+        for commits in [1, 2] {
+            let (rows, whole) = crashed(folder.path(), commits);
+            // The header with its commits densely, and every page that has something in it.
+            let pages = (1..whole.len() / 4096).map(|page| page * 4096);
+            let pages = pages.filter(|at| whole[*at..][..4096].iter().any(|byte| *byte != 0));
+            let places = (0..320).chain(pages.flat_map(|at| [at, at + 100, at + 700]));
+            let mut refused = 0;
+            for place in places.filter(|place| commits == 2 || *place != VALID) {
+                let mut bytes = whole.clone();
+                bytes[place] ^= if place == VALID { 0x01 } else { 0xff };
+                fs::write(&left, &bytes).unwrap();
+                match Store::open(&left) {
+                    Ok((_, found)) => assert_eq!(found, rows, "{commits} commits, {place}"),
+                    Err(StoreError::Damaged { .. }) => {
+                        refused += 1;
+                        assert!(fs::read(&left).unwrap() == bytes, "{place}: it was changed");
+                    }
+                    Err(other) => panic!("{place}: {other}"),
+                }
+            }
+            assert!(refused > 20, "{refused}");
+        }
     }
 
     #[test]
