@@ -16,7 +16,6 @@ use tokio::time::{Instant, timeout_at};
 
 use self::build::Built;
 use self::gate::Gate;
-use crate::Report;
 use crate::access::{Access, KeyError, KeyOrigin, global_key};
 use crate::cli::Exit;
 use crate::config::{Config, ServerConfig};
@@ -29,6 +28,7 @@ use crate::plugin::{
 use crate::registry::{self, DuplicatePlugin};
 use crate::shutdown::Shutdown;
 use crate::topology::{GraphError, Running};
+use crate::{Outcome, Report};
 
 /// How often channels that nobody publishes to are looked at for old entries.
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
@@ -91,6 +91,8 @@ struct Process {
     /// Whether something beside the sources may bring events or clients.
     serves: bool,
     has_sources: bool,
+    /// The sinks whose failures are failures of the run.
+    required: Vec<Arc<str>>,
     /// Housekeeping, stopped with the process.
     _chores: JoinSet<()>,
 }
@@ -160,6 +162,8 @@ async fn start(
         environment,
     });
     let has_sources = !config.pipeline.sources.is_empty();
+    let sinks = config.pipeline.sinks.iter().filter(|sink| sink.required);
+    let required = sinks.map(|sink| Arc::clone(&sink.component.id)).collect();
     let Built {
         lifecycle,
         transports,
@@ -227,6 +231,7 @@ async fn start(
         serving,
         serves,
         has_sources,
+        required,
         _chores: chores,
     })
 }
@@ -251,7 +256,7 @@ impl Process {
             End::Sources => tracing::info!("every source has ended; stopping"),
             End::Host => tracing::error!("the HTTP server ended by itself; stopping"),
         }
-        let exit = self.stop(matches!(end, End::Host)).await;
+        let exit = self.stop(&end).await;
         match end {
             End::Host => Exit::Internal,
             _ => exit,
@@ -260,7 +265,8 @@ impl Process {
 
     /// Not ready, sources, filters, sinks, clients, the port, the store: in this order, each with its share
     /// of the time.
-    async fn stop(mut self, host_is_gone: bool) -> Exit {
+    async fn stop(mut self, end: &End) -> Exit {
+        let host_is_gone = matches!(end, End::Host);
         let begun = Instant::now();
         let total = self.server.shutdown_timeout.0;
         let drain = self.server.drain_timeout.0.min(total / 2);
@@ -293,10 +299,19 @@ impl Process {
         tell(&report, clients, begun.elapsed());
         if late || report.abandoned() > 0 {
             Exit::Deadline
+        } else if matches!(end, End::Sources) && has_failed(&self.required, &report) {
+            // A job that ran to its end and did not get everything through has not done its work.
+            Exit::Failed
         } else {
             Exit::Clean
         }
     }
+}
+
+/// Whether one of these sinks has failed or lost events.
+fn has_failed(required: &[Arc<str>], report: &Report) -> bool {
+    let mut lines = required.iter().filter_map(|id| report.line(id));
+    lines.any(|line| line.ended(Outcome::Failed) + line.ended(Outcome::Lost) > 0)
 }
 
 // === impl StartError ===
