@@ -30,10 +30,4 @@ impl Shutdown {
     pub async fn started(&self) {
         self.0.cancelled().await;
     }
-
-    /// A signal that is given when this one is, or on its own.
-    #[must_use]
-    pub fn child(&self) -> Self {
-        Self(self.0.child_token())
-    }
 }
