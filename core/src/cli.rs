@@ -86,7 +86,7 @@ pub fn main(host: Arc<dyn Host>) -> ExitCode {
         Command::List(options) => list::run(&options),
         Command::Explain(options) => explain::run(&options),
         Command::Schema => schema::run(),
-        Command::Send(options) => send::run(&options),
+        Command::Send(options) => send::run(&options, &cli.config, &environment),
     };
     match result {
         Ok(exit) => exit.into(),

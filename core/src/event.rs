@@ -181,6 +181,15 @@ impl Event {
         self
     }
 
+    /// Puts other bytes in the envelope's place, which must still name the same `event` and `instance`.
+    #[must_use]
+    pub fn with_envelope(mut self, envelope: Bytes) -> Self {
+        let inner = Arc::make_mut(&mut self.inner);
+        inner.envelope = OnceLock::from(envelope);
+        inner.document = OnceLock::new();
+        self
+    }
+
     /// What the event weighs in a queue or in the log, in bytes.
     pub fn size(&self) -> usize {
         let attached: usize = self.inner.attachments.iter().map(Bytes::len).sum();
@@ -278,6 +287,18 @@ mod tests {
         let mut event = event(ENVELOPE);
         event.edit(|document| document.remove("event"));
         assert_eq!(event.document()["event"], "messages.upsert");
+    }
+
+    #[test]
+    fn another_envelope_leaves_copies_alone_and_gives_another_document() {
+        let original = event(ENVELOPE);
+        original.document();
+        let short = r#"{"event":"messages.upsert","instance":"loja1"}"#;
+        let other = original.clone().with_envelope(short.into());
+        assert_eq!(original.envelope(), ENVELOPE);
+        assert_eq!(other.envelope(), short);
+        assert_eq!(other.document().len(), 2);
+        assert_eq!(other.id(), original.id());
     }
 
     #[test]

@@ -17,7 +17,6 @@ use tokio::time::Instant;
 
 use self::build::Built;
 use self::gate::Gate;
-use crate::Report;
 use crate::access::{Access, GlobalKey, KeyError, KeyOrigin, global_key};
 use crate::cli::Exit;
 use crate::config::{Config, ServerConfig};
@@ -30,6 +29,7 @@ use crate::plugin::{
 use crate::registry::{self, DuplicatePlugin};
 use crate::shutdown::Shutdown;
 use crate::topology::{GraphError, Running};
+use crate::{Outcome, Report};
 
 /// How often channels that nobody publishes to are looked at for old entries.
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
@@ -99,6 +99,8 @@ struct Process {
     /// Whether something beside the sources may bring events or clients.
     serves: bool,
     has_sources: bool,
+    /// The sinks whose failures are failures of the run.
+    required: Vec<Arc<str>>,
     /// Housekeeping, stopped with the process.
     _chores: JoinSet<()>,
 }
@@ -192,6 +194,8 @@ async fn start(
     let shared = share(&config, environment);
     let metrics = &shared.metrics;
     let has_sources = !config.pipeline.sources.is_empty();
+    let sinks = config.pipeline.sinks.iter().filter(|sink| sink.required);
+    let required = sinks.map(|sink| Arc::clone(&sink.component.id)).collect();
     let Built {
         lifecycle,
         transports,
@@ -250,6 +254,7 @@ async fn start(
         serving,
         serves,
         has_sources,
+        required,
         _chores: chores,
     })
 }
@@ -274,7 +279,7 @@ impl Process {
             End::Sources => tracing::info!("every source has ended; stopping"),
             End::Host => tracing::error!("the HTTP server ended by itself; stopping"),
         }
-        let exit = self.stop(matches!(end, End::Host), force).await;
+        let exit = self.stop(&end, force).await;
         match end {
             End::Host => Exit::Internal,
             _ => exit,
@@ -283,7 +288,8 @@ impl Process {
 
     /// Not ready, sources, filters, sinks, clients, the port, the store: in this order, each with its share
     /// of the time; what is still waited for when `force` is given is left as it is.
-    async fn stop(mut self, host_is_gone: bool, force: &Shutdown) -> Exit {
+    async fn stop(mut self, end: &End, force: &Shutdown) -> Exit {
+        let host_is_gone = matches!(end, End::Host);
         let begun = Instant::now();
         let total = self.server.shutdown_timeout.0;
         let drain = self.server.drain_timeout.0.min(total / 2);
@@ -318,10 +324,19 @@ impl Process {
         tell(&report, clients, begun.elapsed());
         if late || report.abandoned() > 0 {
             Exit::Deadline
+        } else if matches!(end, End::Sources) && has_failed(&self.required, &report) {
+            // A job that ran to its end and did not get everything through has not done its work.
+            Exit::Failed
         } else {
             Exit::Clean
         }
     }
+}
+
+/// Whether one of these sinks has failed or lost events.
+fn has_failed(required: &[Arc<str>], report: &Report) -> bool {
+    let mut lines = required.iter().filter_map(|id| report.line(id));
+    lines.any(|line| line.ended(Outcome::Failed) + line.ended(Outcome::Lost) > 0)
 }
 
 // === impl StartError ===

@@ -47,10 +47,4 @@ impl Shutdown {
             () = tokio::time::sleep_until(deadline) => None,
         }
     }
-
-    /// A signal that is given when this one is, or on its own.
-    #[must_use]
-    pub fn child(&self) -> Self {
-        Self(self.0.child_token())
-    }
 }

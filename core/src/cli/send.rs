@@ -1,6 +1,13 @@
 //! `evows send`.
+//!
+//! Without `--url`, the event goes to the first webhook source of the configuration file, on this machine: its port
+//! is the one of `[server]`, environment included, and its path and secret are those of the source. This is the one
+//! place where core knows keys of a plugin: `path`, `secret` and `secret_header` of `type = "webhook"`. A file that is
+//! missing or wrong, or has no such source, leaves the default URL.
 
 use std::io::{self, Read as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -11,10 +18,15 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value};
 use tokio::net::TcpStream;
 
+use super::validate::load;
 use super::{Exit, output};
+use crate::config::{Config, ServerConfig, Settings};
+use crate::plugin::Environment;
 
-/// How long connecting and answering may take.
-const TIME_LIMIT: Duration = Duration::from_secs(15);
+/// How long connecting and answering may take: longer than a webhook source waits for delivery (25 s).
+const TIME_LIMIT: Duration = Duration::from_secs(30);
+/// Where an event goes when neither `--url` nor the configuration says.
+const DEFAULT_URL: &str = "http://127.0.0.1:8080/webhook";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
@@ -26,16 +38,30 @@ pub(super) struct Options {
     /// Its data: JSON, `@file`, or `@-` for standard input.
     #[arg(long, short, value_name = "JSON", default_value = "{}")]
     data: String,
-    /// The webhook source to send it to.
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "http://127.0.0.1:8080/webhook"
-    )]
-    url: String,
-    /// A header to send along, such as `apikey: ...`. May be given several times.
+    /// The webhook source to send it to; without it, the first one of the configuration file, with its secret, or
+    /// else `http://127.0.0.1:8080/webhook`.
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// A header to send along, such as `x-webhook-secret: ...`. May be given several times.
     #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
     header: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A webhook source, as the configuration has it.
+#[derive(Debug, PartialEq, Eq)]
+struct Webhook {
+    url: String,
+    /// The header that presents its secret.
+    secret: Option<(HeaderName, HeaderValue)>,
+}
+
+/// What `send` reads of a webhook source's keys.
+#[derive(serde::Deserialize)]
+#[serde(default)]
+struct WebhookKeys {
+    path: String,
+    secret: Option<String>,
+    secret_header: String,
 }
 
 /// Where a request goes.
@@ -62,8 +88,15 @@ enum SendError {
 }
 
 /// Sends one event and says what came of it.
-pub(super) fn run(options: &Options) -> io::Result<Exit> {
-    let prepared = target(&options.url).and_then(|target| Ok((target, data(&options.data)?)));
+pub(super) fn run(options: &Options, file: &Path, environment: &Environment) -> io::Result<Exit> {
+    let webhook = match &options.url {
+        Some(url) => Webhook::at(url),
+        None => load(file, environment)
+            .config
+            .and_then(|config| Webhook::configured(&config))
+            .unwrap_or_else(|| Webhook::at(DEFAULT_URL)),
+    };
+    let prepared = target(&webhook.url).and_then(|target| Ok((target, data(&options.data)?)));
     let (target, data) = match prepared {
         Ok(prepared) => prepared,
         Err(message) => {
@@ -72,7 +105,9 @@ pub(super) fn run(options: &Options) -> io::Result<Exit> {
         }
     };
     let body = envelope(options, data, SystemTime::now());
-    let request = request(&target, &options.header, body);
+    // A header of the command line wins: it comes later.
+    let headers = webhook.secret.iter().chain(&options.header);
+    let request = request(&target, headers, body);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -82,7 +117,7 @@ pub(super) fn run(options: &Options) -> io::Result<Exit> {
     });
     match answer {
         Ok((status, body)) => {
-            output::print(&report(options, status, &body))?;
+            output::print(&report(options, &webhook.url, status, &body))?;
             Ok(if status.is_success() {
                 Exit::Clean
             } else {
@@ -120,14 +155,14 @@ async fn exchange(
     Ok((status, body))
 }
 
-/// One envelope with the keys in the order of Evolution's webhook (contract 1.2).
+/// One envelope with the keys in the order of Evolution's webhook (contract 1.2), less `destination`: the URL may
+/// hold a secret.
 fn envelope(options: &Options, data: Value, now: SystemTime) -> Bytes {
     let date_time = humantime::format_rfc3339_millis(now).to_string();
     let keys: Map<String, Value> = [
         ("event", Value::from(options.event.as_str())),
         ("instance", Value::from(options.instance.as_str())),
         ("data", data),
-        ("destination", Value::from(options.url.as_str())),
         ("date_time", Value::from(date_time)),
         ("apikey", Value::Null),
     ]
@@ -137,9 +172,9 @@ fn envelope(options: &Options, data: Value, now: SystemTime) -> Bytes {
     Bytes::from(Value::Object(keys).to_string())
 }
 
-fn request(
+fn request<'h>(
     target: &Target,
-    headers: &[(HeaderName, HeaderValue)],
+    headers: impl Iterator<Item = &'h (HeaderName, HeaderValue)>,
     body: Bytes,
 ) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::new(body));
@@ -154,26 +189,87 @@ fn request(
     let json = HeaderValue::from_static("application/json");
     request.headers_mut().insert(CONTENT_TYPE, json);
     for (name, value) in headers {
-        request.headers_mut().insert(name, value.clone());
+        request.headers_mut().insert(name.clone(), value.clone());
     }
     request
 }
 
-fn report(options: &Options, status: StatusCode, body: &Bytes) -> String {
+fn report(options: &Options, url: &str, status: StatusCode, body: &Bytes) -> String {
     let what = format!("{} of {}", options.event, options.instance);
     let outcome = match status.as_u16() {
         200..=299 => format!("{what} was accepted"),
-        401 | 403 => format!("{what} was refused: give the key with `--header 'apikey: ...'`"),
-        404 => format!(
-            "{what} was not accepted: no webhook source has the path of {}",
-            options.url
+        401 => format!(
+            "{what} was refused: give the webhook's secret with `--header 'x-webhook-secret: ...'`, or as the \
+             first segment behind its path in `--url`"
         ),
+        404 => format!("{what} was not accepted: no webhook source has the path of {url}"),
         503 => format!("{what} was not accepted: evows is full or stopping; send it again later"),
         _ => format!("{what} was not accepted"),
     };
     let body = String::from_utf8_lossy(body);
     let gap = if body.is_empty() { "" } else { "\n" };
     format!("{status}: {outcome}\n{}{gap}", body.trim_end())
+}
+
+// === impl Webhook ===
+
+impl Webhook {
+    fn at(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            secret: None,
+        }
+    }
+
+    /// The first webhook source of a configuration, if it has one.
+    fn configured(config: &Config) -> Option<Self> {
+        let mut sources = config.pipeline.sources.iter();
+        let source = sources.find(|source| source.plugin.name == "webhook")?;
+        Self::of(&source.settings, &config.server)
+    }
+
+    fn of(settings: &Settings, server: &ServerConfig) -> Option<Self> {
+        let keys: WebhookKeys = settings.read().ok()?;
+        let header = |secret: String| {
+            let name = keys.secret_header.parse::<HeaderName>().ok()?;
+            let mut value = secret.parse::<HeaderValue>().ok()?;
+            value.set_sensitive(true);
+            Some((name, value))
+        };
+        let scheme = if server.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let place = reachable(server.listen);
+        Some(Self {
+            url: format!("{scheme}://{place}{}", keys.path),
+            secret: keys.secret.and_then(header),
+        })
+    }
+}
+
+// === impl WebhookKeys ===
+
+impl Default for WebhookKeys {
+    /// As the source has them.
+    fn default() -> Self {
+        Self {
+            path: "/webhook".to_owned(),
+            secret: None,
+            secret_header: "x-webhook-secret".to_owned(),
+        }
+    }
+}
+
+/// Where to connect for what listens at `listen`: on "everywhere", this machine is meant.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let host = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(host, listen.port())
 }
 
 fn target(url: &str) -> Result<Target, String> {
@@ -235,7 +331,7 @@ mod tests {
             event: "messages.upsert".to_owned(),
             instance: "loja1".to_owned(),
             data: "{}".to_owned(),
-            url: "http://127.0.0.1:8080/webhook".to_owned(),
+            url: None,
             header: Vec::new(),
         }
     }
@@ -248,10 +344,51 @@ mod tests {
             envelope,
             concat!(
                 r#"{"event":"messages.upsert","instance":"loja1","data":{"n":1},"#,
-                r#""destination":"http://127.0.0.1:8080/webhook","#,
                 r#""date_time":"1970-01-01T00:00:01.500Z","apikey":null}"#
             )
         );
+    }
+
+    #[test]
+    fn a_refusal_asks_for_the_secret() {
+        let said = report(
+            &options(),
+            DEFAULT_URL,
+            StatusCode::UNAUTHORIZED,
+            &Bytes::new(),
+        );
+        assert!(said.contains("x-webhook-secret"), "{said}");
+        assert!(!said.contains("apikey"), "{said}");
+    }
+
+    #[test]
+    fn goes_where_the_webhook_of_the_configuration_is() {
+        let server = ServerConfig {
+            listen: "0.0.0.0:9000".parse().unwrap(),
+            ..ServerConfig::default()
+        };
+        let of = |keys: &str| Webhook::of(&Settings::from_text(keys), &server).unwrap();
+        let plain = of("max_events = 3");
+        assert_eq!(plain, Webhook::at("http://127.0.0.1:9000/webhook"));
+        let keys = "path = '/in'\nsecret = 's3cret'\nsecret_header = 'X-Mine'";
+        let Webhook { url, secret } = of(keys);
+        assert_eq!(url, "http://127.0.0.1:9000/in");
+        let (name, value) = secret.unwrap();
+        assert_eq!(
+            (name.as_str(), value.as_bytes()),
+            ("x-mine", &b"s3cret"[..])
+        );
+    }
+
+    #[test]
+    fn what_listens_everywhere_is_here() {
+        for (listen, place) in [
+            ("0.0.0.0:9000", "127.0.0.1:9000"),
+            ("[::]:9000", "[::1]:9000"),
+            ("10.0.0.7:80", "10.0.0.7:80"),
+        ] {
+            assert_eq!(reachable(listen.parse().unwrap()).to_string(), place);
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue, Error};
 
 use super::graph::{self, Vertex};
-use super::read::{Reader, offer};
+use super::read::{Reader, hide, offer};
 use super::section::{self, DEFAULT_LIFECYCLE, LIFECYCLE, PIPELINE, SECTIONS, Section, TRANSPORTS};
 use super::tree::{self, Node};
 use super::{
@@ -134,7 +134,9 @@ impl Loader<'_> {
             .collect();
         let (graph, parts): (Vec<Vertex>, Vec<_>) = parts.into_iter().map(Part::split).unzip();
         if well_formed {
-            problems.extend(graph::check(&graph, &others, complete));
+            let mut found = graph::check(&graph, &others, complete);
+            hide(&mut found, &self.hidden_inputs(&graph));
+            problems.extend(found);
         }
         self.problems.extend(problems);
         Some(Config {
@@ -332,7 +334,46 @@ impl Loader<'_> {
             self.add(vec![problem], path);
             return None;
         };
-        self.find(section.kind, name.get_ref(), Some(name.span()))
+        let before = self.problems.len();
+        let found = self.find(section.kind, name.get_ref(), Some(name.span()));
+        let hidden = self.hidden(node, "type");
+        hide(self.problems.get_mut(before..)?, &hidden);
+        found
+    }
+
+    /// What `inputs` take from outside the file, whole and in the parts that a problem may show. Ids are no secrets:
+    /// the file has them.
+    fn hidden_inputs(&self, graph: &[Vertex]) -> Vec<(String, String)> {
+        let sections = PIPELINE.iter().filter_map(|section| {
+            let node = self.root.get_ref().get(section.name)?;
+            node.get_ref().as_table()
+        });
+        let mut hidden = Vec::new();
+        for (value, reference) in sections
+            .flat_map(DeTable::values)
+            .flat_map(|node| self.hidden(node, "inputs"))
+        {
+            if let Some((id, port)) = value.split_once('.') {
+                hidden.extend([id, port].map(|part| (part.to_owned(), reference.clone())));
+            }
+            hidden.insert(0, (value, reference));
+        }
+        hidden.retain(|(value, _)| !graph.iter().any(|vertex| *vertex.id == **value));
+        hidden
+    }
+
+    /// What one key that core reads takes from outside the file.
+    fn hidden(&self, node: &Node<'_>, key: &str) -> Vec<(String, String)> {
+        let alone = alone(node, key);
+        let hidden = alone.map(|alone| self.reader().hidden(&alone));
+        hidden.unwrap_or_default()
+    }
+
+    fn reader(&self) -> Reader<'_> {
+        Reader {
+            environment: Some(self.environment),
+            other_keys: &[],
+        }
     }
 
     fn find(
@@ -420,18 +461,10 @@ impl Loader<'_> {
         node: &Node<'_>,
         key: &str,
     ) -> Result<Option<T>, Reported> {
-        let table = node.get_ref().as_table();
-        let Some((name, value)) = table.and_then(|table| table.get_key_value(key)) else {
+        let Some(alone) = alone(node, key) else {
             return Ok(None);
         };
-        let mut alone = DeTable::new();
-        alone.insert(name.clone(), value.clone());
-        let alone = Spanned::new(node.span(), DeValue::Table(alone));
-        let reader = Reader {
-            environment: Some(self.environment),
-            other_keys: &[],
-        };
-        match reader.read::<BTreeMap<String, T>>(&alone) {
+        match self.reader().read::<BTreeMap<String, T>>(&alone) {
             Ok(mut keys) => Ok(keys.remove(key)),
             Err(problems) => {
                 self.problems.extend(problems);
@@ -473,6 +506,14 @@ impl Part {
     fn split(self) -> (Vertex, (Option<Component>, BufferConfig, bool)) {
         (self.vertex, (self.component, self.buffer, self.required))
     }
+}
+
+/// A table with this key of `node` alone.
+fn alone<'t>(node: &Node<'t>, key: &str) -> Option<Node<'t>> {
+    let (name, value) = node.get_ref().as_table()?.get_key_value(key)?;
+    let mut alone = DeTable::new();
+    alone.insert(name.clone(), value.clone());
+    Some(Spanned::new(node.span(), DeValue::Table(alone)))
 }
 
 /// The parts that could be read. With any problem it is not used.

@@ -24,7 +24,12 @@ pub(crate) struct Worker {
     rebuild: Rebuild<Box<dyn Sink>>,
     queue: Receiver,
     ledger: Arc<Ledger>,
+    complaints: Complaints,
 }
+
+/// What was last said of failing events, so that a sink that fails for good is not logged with every batch.
+#[derive(Debug, Default)]
+struct Complaints(Option<String>);
 
 /// How one attempt went.
 enum Attempt {
@@ -41,6 +46,7 @@ impl Worker {
             rebuild: part.rebuild,
             queue,
             ledger,
+            complaints: Complaints::default(),
         }
     }
 
@@ -62,6 +68,7 @@ impl Worker {
             rebuild,
             queue,
             ledger,
+            ..
         } = self;
         tokio::select! {
             () = connect(sink, rebuild, ledger, Backoff::new(RESTART)) => {}
@@ -89,6 +96,7 @@ impl Worker {
         while !batch.is_empty() {
             let error = match self.attempt(batch).await {
                 Attempt::Sent(Ok(())) => {
+                    self.complaints = Complaints::default();
                     self.end(batch.drain(..), Outcome::Delivered, "");
                     return;
                 }
@@ -115,7 +123,9 @@ impl Worker {
                     SinkErrorKind::Permanent => "permanent",
                     _ => "retries_exhausted",
                 };
-                tracing::warn!(sink = self.id(), events = batch.len(), reason, %error, "events could not be delivered");
+                if self.complaints.is_new(&error) {
+                    tracing::warn!(sink = self.id(), events = batch.len(), reason, %error, "events could not be delivered; this is said once until it changes");
+                }
                 self.end(batch.drain(..), Outcome::Failed, reason);
                 return;
             };
@@ -170,6 +180,18 @@ impl Worker {
     }
 }
 
+// === impl Complaints ===
+
+impl Complaints {
+    /// Whether this differs from what was said last.
+    fn is_new(&mut self, error: &SinkError) -> bool {
+        let text = error.to_string();
+        let is_new = self.0.as_ref() != Some(&text);
+        self.0 = Some(text);
+        is_new
+    }
+}
+
 /// Starts a sink, again and again until it starts; one that panics is built again.
 async fn connect(
     sink: &mut Box<dyn Sink>,
@@ -202,4 +224,17 @@ async fn replace(
     ledger.restarts.inc();
     tokio::time::sleep(backoff.next()).await;
     rebuild(again, ledger.component(), backoff).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_failure_is_said_once() {
+        let mut complaints = Complaints::default();
+        let said = ["gone", "gone", "full", "gone"]
+            .map(|message| complaints.is_new(&SinkError::permanent(message)));
+        assert_eq!(said, [true, false, true, true]);
+    }
 }

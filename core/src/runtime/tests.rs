@@ -44,15 +44,18 @@ struct FeedConfig {
     path: Option<String>,
 }
 
-/// Takes everything, unless it is told to be dead.
+/// Takes everything, unless it is told to be dead or to refuse.
 struct Bin {
     dead: bool,
+    refuses: bool,
 }
 
 #[derive(Deserialize, schemars::JsonSchema)]
 struct BinConfig {
     #[serde(default)]
     dead: bool,
+    #[serde(default)]
+    refuses: bool,
 }
 
 struct Nobody;
@@ -101,6 +104,8 @@ impl Sink for Bin {
     async fn send(&mut self, _: &[Event]) -> Result<(), SinkError> {
         if self.dead {
             Err(SinkError::disconnected("dead"))
+        } else if self.refuses {
+            Err(SinkError::permanent("refused"))
         } else {
             Ok(())
         }
@@ -112,7 +117,10 @@ impl SinkPlugin for Bin {
     type Config = BinConfig;
 
     fn build(config: BinConfig, _: &BuildContext) -> Result<Self, BuildError> {
-        Ok(Self { dead: config.dead })
+        Ok(Self {
+            dead: config.dead,
+            refuses: config.refuses,
+        })
     }
 }
 
@@ -254,6 +262,12 @@ async fn a_dead_sink_makes_it_exit_late_and_say_so() {
     let (exit, notes) = live("", "dead = true", false, Shutdown::new()).await;
     assert_eq!(exit, Exit::Deadline);
     assert_eq!(notes.last(), Some(&"stop"));
+}
+
+#[tokio::test]
+async fn events_that_a_required_sink_failed_make_a_run_to_the_end_a_failure() {
+    let (exit, _) = live("", "refuses = true", false, Shutdown::new()).await;
+    assert_eq!(exit, Exit::Failed);
 }
 
 #[tokio::test]

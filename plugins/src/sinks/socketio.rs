@@ -12,8 +12,16 @@
 //! ```
 //!
 //! An event that the policy routes nowhere ends as delivered: there was nobody to deliver it to. When the policy is
-//! switched off as a whole (`env` without `WEBSOCKET_ENABLED=true`), that holds for every event, and `/socket.io/` is
-//! answered 404, as Evolution does.
+//! switched off as a whole (`env` with a `WEBSOCKET_ENABLED` that is set to anything but `true`; unset, it serves), that
+//! holds for every event, and `/socket.io/` is answered 404, as Evolution does.
+//!
+//! # Envelopes
+//!
+//! Clients get an envelope byte for byte as it was received, with one exception: the member `destination`, which
+//! Evolution's webhooks have and its Socket.IO envelopes have not. It is the webhook's URL, which may hold the
+//! webhook's secret, and is cut out; everything else keeps its bytes and its order.
+
+mod cut;
 
 use std::sync::Arc;
 
@@ -28,6 +36,8 @@ use evows_core::{Event, register_sink};
 use evows_transports::socketio::{self, SocketIo};
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use self::cut::presentable;
 
 /// How many events are published between two looks at how far the clients are.
 const PACE_EVERY: usize = 512;
@@ -88,7 +98,7 @@ impl SinkPlugin for SocketIoSink {
     fn build(config: Config, cx: &BuildContext) -> Result<Self, BuildError> {
         let policy = cx.policy(&config.policy)?;
         if !policy.is_enabled() {
-            tracing::info!(
+            tracing::warn!(
                 sink = cx.id(),
                 "switched off by its policy: no client is served"
             );
@@ -125,9 +135,37 @@ impl SocketIoSink {
 impl Sink for SocketIoSink {
     async fn send(&mut self, batch: &[Event]) -> Result<(), SinkError> {
         if let Some(publisher) = &self.publisher {
-            publisher.publish(batch);
+            publisher.publish(&presentable(batch));
             self.pace(batch).await;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use evows_core::hub::{ChannelName, Start};
+    use evows_core::testing::{context, event};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn clients_do_not_learn_where_the_webhook_is() {
+        let cx = context("clients");
+        let config = Config {
+            policy: PluginRef::named("both"),
+            ..Config::default()
+        };
+        let mut sink = SocketIoSink::build(config, &cx).unwrap();
+        let envelope = r#"{"event":"call","instance":"a","destination":"http://h/webhook/s3cret","apikey":null}"#;
+        let root = cx.hub().open(&ChannelName::root());
+        sink.send(&[event(envelope)]).await.unwrap();
+        let mut entries = Vec::new();
+        root.follow(Start::Earliest).read(2, &mut entries);
+        assert_eq!(entries.len(), 1);
+        assert_eq!(
+            entries[0].event.envelope(),
+            r#"{"event":"call","instance":"a","apikey":null}"#
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! Writes envelopes to standard output, one per line.
 //!
 //! Each batch is one write and one flush, so a reader sees events as they come. Line breaks inside an envelope, which
-//! JSON allows between values, are written as spaces. When the reader goes away (`evows run | head`), every event from
-//! then on fails; make the sink `required = false` if the other sinks are to go on without it.
+//! JSON allows between values, are written as spaces. When the reader goes away (`evows run | head`), that is logged
+//! once and every event from then on fails; make the sink `required = false` if the other sinks are to go on without
+//! it.
 //!
 //! Logs go to standard error and do not mix with the events.
 //!

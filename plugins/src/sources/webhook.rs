@@ -78,6 +78,8 @@ use self::refusal::Refusal;
 const DRAIN: usize = 1024 * 1024;
 /// How long that may take.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
+/// What is set aside for a body before any of it has arrived: its announced length is only a promise.
+const FIRST: usize = 64 * 1024;
 /// Bodies larger than this are parsed on a thread of their own.
 const LARGE: usize = 256 * 1024;
 
@@ -342,7 +344,7 @@ impl Door {
         if announced > self.max_body.bytes() {
             return Err(self.too_large());
         }
-        let mut slot = Slot::take(&self.load, announced)?;
+        let mut slot = Slot::take(&self.load)?;
         let read = timeout_at(deadline, self.read(body, announced, &mut slot));
         let body = read.await.map_err(|_| Refusal::Slow)??;
         let batch = self.parse(body).await?;
@@ -375,23 +377,29 @@ impl Door {
     }
 
     /// Reads the body into a buffer of its own size: a slice of the connection's buffer would keep all of that
-    /// alive for as long as the event is retained.
+    /// alive for as long as the event is retained. Only what has arrived is counted and held, however much was
+    /// announced.
     async fn read(
         &self,
         body: &mut Body,
         announced: usize,
         slot: &mut Slot,
     ) -> Result<Bytes, Refusal> {
-        let mut bytes = Vec::with_capacity(announced);
+        let mut bytes = Vec::with_capacity(announced.min(FIRST));
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(Refusal::Unreadable)?.into_data() else {
                 continue;
             };
-            if bytes.len() + data.len() > self.max_body.bytes() {
+            let arrived = bytes.len() + data.len();
+            if arrived > self.max_body.bytes() {
                 return Err(self.too_large());
             }
+            slot.grow_to(arrived)?;
+            if arrived > bytes.capacity() && arrived <= announced {
+                // Doubled, but never past the end: a buffer that ends up full is not copied to shrink it.
+                bytes.reserve_exact((2 * arrived).min(announced) - bytes.len());
+            }
             bytes.extend_from_slice(&data);
-            slot.grow_to(bytes.len())?;
         }
         Ok(Bytes::from(bytes.into_boxed_slice()))
     }

@@ -306,3 +306,15 @@ fn an_empty_file_says_what_it_lacks() {
     let codes: Vec<_> = found("").into_iter().map(|(code, _)| code).collect();
     assert!(codes.contains(&codes::NO_SOURCE) && codes.contains(&codes::NO_SINK));
 }
+
+#[test]
+fn what_type_and_inputs_take_from_outside_is_hidden() {
+    let text = "[lifecycle]\ntype = '${T}'\n[sources.a]\ntype = '${T}'\n[sources.b]\ntype = 'double-source'\n\
+         [sinks.x]\ntype = 'double-sink'\ninputs = ['b', 'b.${T}', '${T}', 'x${T}']\n";
+    for secret in ["s3cret-value", "s3cret.s3cret"] {
+        let environment = [("T".to_owned(), secret.to_owned())].into_iter().collect();
+        let found = Config::load(text, "a.toml", &environment).unwrap_err();
+        assert!(found.len() > 3, "{found:#?}");
+        assert!(!format!("{found:?}").contains("s3cret"), "{found:#?}");
+    }
+}

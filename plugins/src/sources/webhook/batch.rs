@@ -12,7 +12,7 @@ pub(super) enum Bad {
     At { place: String, reason: String },
 }
 
-/// Splits a body into its events, each a slice of the body.
+/// Splits a body into its events.
 pub(super) fn parse(body: &Bytes, most: usize, now: SystemTime) -> Result<Vec<Event>, Bad> {
     let bad = |place: String, error: &EnvelopeError| Bad::At {
         place,
@@ -31,7 +31,7 @@ pub(super) fn parse(body: &Bytes, most: usize, now: SystemTime) -> Result<Vec<Ev
                 return Err(Bad::TooMany);
             }
             let parse = |(index, element): (usize, &&RawValue)| {
-                let envelope = body.slice_ref(element.get().as_bytes());
+                let envelope = part(body, element);
                 Event::parse(envelope, now).map_err(|error| bad(format!("element {index}"), &error))
             };
             elements.iter().enumerate().map(parse).collect()
@@ -73,7 +73,7 @@ fn parse_lines(
         if batch.len() == most {
             return Err(Bad::TooMany);
         }
-        let envelope = body.slice_ref(value.get().as_bytes());
+        let envelope = part(body, value);
         match Event::parse(envelope, now) {
             Ok(event) => batch.push(event),
             Err(_) if values.byte_offset() == body.len() && batch.is_empty() => {
@@ -81,6 +81,17 @@ fn parse_lines(
             }
             Err(error) => return Err(bad(&error, start)),
         }
+    }
+}
+
+/// One envelope of a body: a slice of it when that is most of the body, else a copy. A slice keeps all of the body
+/// alive, while queues and the hub count the envelope alone.
+fn part(body: &Bytes, envelope: &RawValue) -> Bytes {
+    let envelope = envelope.get().as_bytes();
+    if envelope.len() > body.len() / 2 {
+        body.slice_ref(envelope)
+    } else {
+        Bytes::copy_from_slice(envelope)
     }
 }
 
@@ -96,5 +107,35 @@ fn reason(error: &EnvelopeError) -> String {
     match error {
         EnvelopeError::NotAnEnvelope(error) => error.to_string(),
         EnvelopeError::Empty(field) => format!("\"{field}\" is empty"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENT: &str = r#"{"event":"call","instance":"loja1"}"#;
+
+    /// For each event of a body whether it lies inside the body.
+    fn slices(body: String) -> Vec<bool> {
+        let body = Bytes::from(body);
+        let parsed = parse(&body, 10, SystemTime::UNIX_EPOCH);
+        let Ok(events) = parsed else {
+            panic!("not a batch");
+        };
+        let events = events.iter();
+        events
+            .map(|event| body.as_ptr_range().contains(&event.envelope().as_ptr()))
+            .collect()
+    }
+
+    #[test]
+    fn an_event_does_not_keep_a_body_alive_that_is_much_larger() {
+        let blanks = " ".repeat(1000);
+        assert_eq!(slices(format!("[{blanks}{EVENT}]")), [false]);
+        assert_eq!(slices(format!("{EVENT}{blanks}\n{EVENT}")), [false; 2]);
+        assert_eq!(slices(format!("[{EVENT},{EVENT}]")), [false; 2]);
+        assert_eq!(slices(format!("[{EVENT}]")), [true]);
+        assert_eq!(slices(EVENT.to_owned()), [true]);
     }
 }

@@ -37,19 +37,20 @@ impl Load {
 // === impl Slot ===
 
 impl Slot {
-    pub(super) fn take(load: &Arc<Load>, bytes: usize) -> Result<Self, Refusal> {
+    /// A request's share, of no bytes yet.
+    pub(super) fn take(load: &Arc<Load>) -> Result<Self, Refusal> {
         let before = load.requests.fetch_add(1, Ordering::Relaxed);
-        let mut slot = Self {
+        let slot = Self {
             load: Arc::clone(load),
             bytes: 0,
         };
         if before >= load.max_requests {
             return Err(Refusal::Overloaded);
         }
-        slot.grow_to(bytes)?;
         Ok(slot)
     }
 
+    /// Counts what has arrived of the body.
     pub(super) fn grow_to(&mut self, bytes: usize) -> Result<(), Refusal> {
         let more = bytes.saturating_sub(self.bytes);
         let before = self.load.bytes.fetch_add(more, Ordering::Relaxed);

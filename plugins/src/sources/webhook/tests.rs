@@ -4,6 +4,7 @@ use axum::http::header::RETRY_AFTER;
 use axum::http::{StatusCode, request};
 use evows_core::testing;
 use evows_core::{Outcome, Shutdown};
+use futures_util::FutureExt as _;
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
@@ -298,6 +299,22 @@ async fn bytes_in_flight_are_bounded() {
     assert_eq!(second.status, StatusCode::SERVICE_UNAVAILABLE);
     drop(held);
     assert!(first.await.unwrap().body.contains("(lost)"));
+}
+
+#[tokio::test]
+async fn what_is_announced_but_never_sent_takes_nothing_from_others() {
+    let mut rig = rig(Config::default());
+    let mut idle = Vec::new();
+    for _ in 0..8 {
+        let length = Config::default().max_body.bytes();
+        let never = Body::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>());
+        let request = to("/webhook").header(CONTENT_LENGTH, length);
+        let mut sending = Box::pin(send(rig.router.clone(), request, never));
+        assert!((&mut sending).now_or_never().is_none());
+        idle.push(sending);
+    }
+    let (answer, _) = rig.exchange("/webhook", EVENT, Outcome::Delivered).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
 }
 
 #[tokio::test(start_paused = true)]
