@@ -10,6 +10,7 @@ mod interpolate;
 mod load;
 mod model;
 mod overrides;
+mod place;
 mod problem;
 mod read;
 pub(crate) mod section;
