@@ -147,25 +147,33 @@ impl Hub {
         batch: impl IntoIterator<Item = (&'a Event, &'a [ChannelName])>,
     ) -> Position {
         let now = Instant::now();
-        let mut touched: Vec<Arc<Channel>> = Vec::new();
-        let mut resolved: Vec<(&Event, Vec<Arc<Channel>>)> = Vec::new();
+        // Each channel is looked up once per batch, however many events it gets.
+        let mut known: HashMap<&ChannelName, usize> = HashMap::new();
+        let mut channels: Vec<Arc<Channel>> = Vec::new();
+        let mut events: Vec<(&Event, std::ops::Range<usize>)> = Vec::new();
+        let mut targets: Vec<usize> = Vec::new();
         for (event, names) in batch {
-            // Opening tells watchers, who may look at the hub: so before the lock on the order.
-            resolved.push((event, names.iter().map(|name| self.open(name)).collect()));
+            let first = targets.len();
+            for name in names {
+                let at = known.entry(name).or_insert_with(|| {
+                    // Opening tells watchers, who may look at the hub: so before the lock on the order.
+                    channels.push(self.open(name));
+                    channels.len() - 1
+                });
+                targets.push(*at);
+            }
+            events.push((event, first..targets.len()));
         }
         let mut next = self.order.lock();
-        for (event, channels) in resolved {
+        for (event, own) in events {
             let position = Position {
                 epoch: self.epoch,
                 offset: *next,
             };
             *next = next.after();
             let entry = Arc::new(Entry::new(position, event.clone(), now));
-            for channel in channels {
-                channel.append(Arc::clone(&entry));
-                if !touched.iter().any(|other| Arc::ptr_eq(other, &channel)) {
-                    touched.push(channel);
-                }
+            for &at in &targets[own] {
+                channels[at].append(Arc::clone(&entry));
             }
         }
         let head = Position {
@@ -174,7 +182,7 @@ impl Hub {
         };
         drop(next);
         // One wake-up per channel and batch, however many events it got.
-        for channel in touched {
+        for channel in channels {
             channel.wake();
         }
         head

@@ -195,7 +195,8 @@ impl Channel {
             // Nothing is left, even where the newest entry is one that this channel never had.
             ring.newest.max(after)
         } else {
-            out.last().map_or(after, |entry| entry.position.offset)
+            let newest = ring.entries.range(first..last).next_back();
+            newest.map_or(after, |entry| entry.position.offset)
         };
         let gap = (ring.evicted > after).then(|| Gap {
             after: Position {

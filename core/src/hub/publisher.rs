@@ -31,18 +31,20 @@ impl Publisher {
     /// Publishes a batch, in order. An event that the policy routes nowhere is published nowhere: that is
     /// what the policy is for. When this returns, every client that follows resumes past it or gets it.
     pub fn publish(&self, batch: &[Event]) {
-        let mut routes: Vec<Vec<ChannelName>> = Vec::with_capacity(batch.len());
+        let mut channels: Vec<ChannelName> = Vec::with_capacity(batch.len());
+        let mut routed = Vec::with_capacity(batch.len());
+        let mut own = Vec::new();
         for event in batch {
             self.lifecycle.observe(event);
-            let mut channels = Vec::new();
-            self.policy.route(event, &*self.lifecycle, &mut channels);
-            routes.push(channels);
+            self.policy.route(event, &*self.lifecycle, &mut own);
+            if !own.is_empty() {
+                let first = channels.len();
+                channels.append(&mut own);
+                routed.push((event, first..channels.len()));
+            }
         }
-        let published = batch
-            .iter()
-            .zip(&routes)
-            .filter(|(_, channels)| !channels.is_empty());
+        let routed = routed.into_iter();
         self.hub
-            .publish(published.map(|(event, channels)| (event, channels.as_slice())));
+            .publish(routed.map(|(event, own)| (event, &channels[own])));
     }
 }
