@@ -5,12 +5,17 @@
 //! falls behind the oldest retained entry is told of the gap.
 
 mod channel;
+mod crowd;
 mod cursor;
+mod entry;
 #[cfg(test)]
 mod model;
 mod name;
 mod position;
 mod publisher;
+mod ring;
+mod since;
+mod waiting;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,18 +25,22 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::Event;
 
-pub use self::channel::{Channel, Entry};
-pub use self::cursor::{Cursor, Gap, Start};
+pub use self::channel::Channel;
+pub use self::crowd::Crowd;
+pub use self::cursor::{Ahead, Cursor, Gap, Start};
+pub use self::entry::{Entry, Frame, FrameKey, Variant};
 pub use self::name::{ChannelName, InvalidChannelName};
 pub use self::position::{Epoch, Offset, Position};
 pub use self::publisher::Publisher;
+pub use self::since::{InvalidSince, Resume, Since};
 
 /// What a channel retains. The first limit reached evicts the oldest entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// Entries.
     pub events: usize,
-    /// Bytes of envelopes and attachments. An entry that two channels share counts in both.
+    /// Bytes of envelopes and attachments, and 512 for each entry. One that two channels share counts in both. The newest entry
+    /// stays however large it is.
     pub bytes: usize,
     /// Age.
     pub age: Duration,
@@ -45,6 +54,15 @@ pub struct Hub {
     /// The next offset. Held while a batch is appended, so that every channel sees the hub's order.
     order: Mutex<Offset>,
     watchers: Mutex<Vec<Arc<dyn ChannelWatcher>>>,
+}
+
+/// What [`Hub::publish`] did.
+#[derive(Debug)]
+pub struct Published {
+    /// The position of the last event.
+    pub head: Position,
+    /// The channels that fill up faster than even their quickest clients read.
+    pub crowd: Crowd,
 }
 
 /// Learns which channels there are. Called on the task that changes them: it must not block.
@@ -141,11 +159,11 @@ impl Hub {
     }
 
     /// Appends a batch: each event, in order, to the channels named for it, which are opened as needed.
-    /// Returns the position of the last one.
+    /// Returns the position of the last one, and which channels fill up faster than they are read.
     pub fn publish<'a>(
         &self,
         batch: impl IntoIterator<Item = (&'a Event, &'a [ChannelName])>,
-    ) -> Position {
+    ) -> Published {
         let now = Instant::now();
         // Each channel is looked up once per batch, however many events it gets.
         let mut known: HashMap<&ChannelName, usize> = HashMap::new();
@@ -181,11 +199,17 @@ impl Hub {
             offset: next.before(),
         };
         drop(next);
-        // One wake-up per channel and batch, however many events it got.
-        for channel in channels {
+        // One round of wake-ups per channel and batch, however many events it got.
+        for channel in &channels {
             channel.wake();
         }
-        head
+        let crowd = Crowd::of(channels);
+        Published { head, crowd }
+    }
+
+    /// What each channel retains at most.
+    pub fn retention(&self) -> Retention {
+        self.retention
     }
 
     /// Drops entries that are past their age, in channels that nobody publishes to any more.

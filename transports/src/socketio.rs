@@ -4,13 +4,8 @@
 //! (who may shake hands), the clients, and the binary dialects. An engine speaks the protocol and moves cursors.
 
 mod binary;
-mod client;
-mod door;
-mod errors;
-mod flow;
-mod namespaces;
 mod oxide;
-mod pump;
+mod reserved;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,18 +17,11 @@ use evows_core::plugin::{BuildContext, BuildError, Transport, TransportError, Tr
 use evows_core::register_transport;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::time::Instant;
 
-use self::client::Clients;
-use self::door::{Door, KeyRule};
 use self::oxide::Oxide;
+use crate::keys::Keys;
 
-/// How often the quickest clients are looked at while they are waited for.
-const PACE: Duration = Duration::from_millis(1);
-/// How long they are waited for while they take nothing.
-const PATIENCE: Duration = Duration::from_millis(50);
-/// How long they are waited for at the most.
-const LONGEST_PACE: Duration = Duration::from_secs(1);
+pub use crate::keys::HandshakeKey;
 
 /// How Socket.IO clients are served.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -103,20 +91,9 @@ pub enum Dialect {
     Base64,
 }
 
-/// Whether the handshake needs a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum HandshakeKey {
-    /// Without a key in the query or in the header `apikey` the handshake is refused.
-    Required,
-    /// The key may come in `auth` when a namespace is joined.
-    Deferred,
-}
-
 /// The Socket.IO transport.
 pub struct SocketIo {
-    clients: Arc<Clients>,
-    engine: Oxide,
+    engine: Arc<dyn Transport>,
 }
 
 register_transport!(
@@ -227,50 +204,25 @@ impl TransportPlugin for SocketIo {
                 problem.at_key("handshake_key").help(help),
             ]));
         }
-        let component: Arc<str> = cx.id().into();
-        let clients = Arc::new(Clients::new(
-            &component,
-            cx.metrics().clone(),
-            config.max_polling_sessions,
-            config.max_polling_sessions_per_address,
-        ));
-        let keys = KeyRule::new(config.handshake_key, Arc::clone(&access), cx.environment());
-        let deferred = keys.is_deferred() && access.compat() == Compat::Strict;
-        let (engine, service) = Oxide::new(&config, cx.hub(), access, &clients, deferred);
-        let door = Door::new(&config, keys, Arc::clone(&clients), service);
-        cx.mount(config.path.trim_end_matches('/'), door.router());
-        Ok(Self { clients, engine })
-    }
-}
-
-impl SocketIo {
-    /// Waits while events were published faster than even the quickest client of a channel could take them, and the channel is
-    /// about to overrun it. Clients that take nothing are not waited for, and nobody for longer than a second.
-    pub async fn pace(&self) {
-        let started = Instant::now();
-        let (mut before, mut moved) = (self.engine.lags(), started);
-        while !before.is_empty() && started.elapsed() < LONGEST_PACE && moved.elapsed() < PATIENCE {
-            tokio::time::sleep(PACE).await;
-            let now = self.engine.lags();
-            if now != before {
-                (before, moved) = (now, Instant::now());
-            }
-        }
+        let keys = Keys::new(config.handshake_key, access, cx.environment());
+        let engine = match config.engine {
+            Engine::Socketioxide => Arc::new(Oxide::new(&config, cx, keys)),
+        };
+        Ok(Self { engine })
     }
 }
 
 #[async_trait]
 impl Transport for SocketIo {
     async fn start(self: Arc<Self>) -> Result<(), TransportError> {
-        self.engine.start();
-        Ok(())
+        Arc::clone(&self.engine).start().await
     }
 
     fn clients(&self) -> usize {
-        self.clients.live()
+        self.engine.clients()
     }
 
     async fn drain(&self, over: Duration) {
-        self.clients.drain(over, || self.engine.is_idle()).await;
+        self.engine.drain(over).await;
     }
 }

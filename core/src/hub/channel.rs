@@ -1,73 +1,44 @@
 //! One channel: a bounded ring of entries.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::task::Waker;
 use std::time::Instant;
 
 use parking_lot::RwLock;
-use tokio::sync::watch;
 
 use super::cursor::{Cursor, Gap, Start};
+use super::entry::{Entry, FrameKey, Variant};
+use super::ring::Ring;
+use super::since::{Resume, Since};
+use super::waiting::{Place, Waiting};
 use super::{ChannelName, Epoch, Offset, Position, Retention};
-use crate::Event;
-
-/// One event in the log. Shared by every channel that it was published to, and by every client.
-#[derive(Debug)]
-pub struct Entry {
-    /// Where it stands.
-    pub position: Position,
-    /// What happened.
-    pub event: Event,
-    appended: Instant,
-    size: usize,
-}
 
 /// One ordered stream that clients follow.
 #[derive(Debug)]
 pub struct Channel {
     name: ChannelName,
+    number: u32,
     epoch: Epoch,
     retention: Retention,
     ring: RwLock<Ring>,
-    head: watch::Sender<Head>,
-}
-
-/// What cursors wait on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) newest: Offset,
-    pub(super) closed: bool,
+    /// The offset of the newest entry, readable without the ring's lock.
+    newest: AtomicU64,
+    closed: AtomicBool,
+    followers: AtomicUsize,
+    /// How far the furthest follower has come, as a place in the ring.
+    front: AtomicU64,
+    waiting: Waiting,
 }
 
 /// How far a read came.
 pub(super) struct Read {
-    /// The cursor's new place.
+    /// The place in the ring in front of the first entry that was read.
+    pub(super) before: u64,
+    /// The offset to take for the cursor's when it has passed all that was read.
     pub(super) reached: Offset,
     /// What it passed that is no longer retained.
     pub(super) gap: Option<Gap>,
-}
-
-#[derive(Debug)]
-struct Ring {
-    entries: VecDeque<Arc<Entry>>,
-    bytes: usize,
-    /// The offset of the newest entry that this channel no longer has.
-    evicted: Offset,
-    newest: Offset,
-}
-
-// === impl Entry ===
-
-impl Entry {
-    pub(super) fn new(position: Position, event: Event, appended: Instant) -> Self {
-        let size = event.size();
-        Self {
-            position,
-            event,
-            appended,
-            size,
-        }
-    }
 }
 
 // === impl Channel ===
@@ -75,22 +46,18 @@ impl Entry {
 impl Channel {
     /// A channel that is opened after the entry at `head`, which it therefore never had.
     pub(super) fn new(name: ChannelName, epoch: Epoch, retention: Retention, head: Offset) -> Self {
-        let ring = Ring {
-            entries: VecDeque::new(),
-            bytes: 0,
-            evicted: Offset::ORIGIN,
-            newest: head,
-        };
-        let (head, _) = watch::channel(Head {
-            newest: head,
-            closed: false,
-        });
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         Self {
             name,
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             epoch,
             retention,
-            ring: RwLock::new(ring),
-            head,
+            ring: RwLock::new(Ring::new(head)),
+            newest: AtomicU64::new(head.get()),
+            closed: AtomicBool::new(false),
+            followers: AtomicUsize::new(0),
+            front: AtomicU64::new(0),
+            waiting: Waiting::default(),
         }
     }
 
@@ -99,132 +66,169 @@ impl Channel {
         &self.name
     }
 
+    /// The key of its entries' frames in `variant`.
+    pub fn frame_key(&self, variant: Variant) -> FrameKey {
+        FrameKey::new(variant, self.number)
+    }
+
     /// The position of its newest entry, or where it was opened.
     pub fn head(&self) -> Position {
-        Position {
-            epoch: self.epoch,
-            offset: self.ring.read().newest,
-        }
+        self.position(self.newest())
     }
 
     /// The position of its oldest retained entry.
     pub fn oldest(&self) -> Option<Position> {
-        self.ring.read().entries.front().map(|entry| entry.position)
+        self.ring.read().oldest().map(|entry| entry.position)
     }
 
     /// How many entries it retains, and their bytes.
     pub fn retained(&self) -> (usize, usize) {
         let ring = self.ring.read();
-        (ring.entries.len(), ring.bytes)
+        (ring.len(), ring.bytes())
     }
 
-    /// Whether more than half of what it may retain lies behind `after`: a client there may soon be overrun.
-    pub fn is_half_unread(&self, after: Offset) -> bool {
-        let ring = self.ring.read();
-        let first = ring
-            .entries
-            .partition_point(|entry| entry.position.offset <= after);
-        let unread = ring.entries.len() - first;
-        // Bytes are taken as spread evenly: adding them up would take as long as reading them.
-        let bytes = ring.bytes / ring.entries.len().max(1) * unread;
-        unread > self.retention.events / 2 || bytes > self.retention.bytes / 2
+    /// How many cursors follow it.
+    pub fn followers(&self) -> usize {
+        self.followers.load(Ordering::Relaxed)
+    }
+
+    /// How far the furthest follower has come, if the channel may soon overrun even that one: more than half of what may be
+    /// retained lies in front of it.
+    pub fn crowded(&self) -> Option<u64> {
+        if self.followers() == 0 {
+            return None;
+        }
+        let front = self.front.load(Ordering::Relaxed);
+        let (entries, bytes) = self.ring.read().ahead_of(front);
+        let crowded =
+            entries > self.retention.events as u64 / 2 || bytes > self.retention.bytes as u64 / 2;
+        crowded.then_some(front)
     }
 
     /// Whether it was closed: nothing will be appended any more.
     pub fn is_closed(&self) -> bool {
-        self.head.borrow().closed
+        self.closed.load(Ordering::Acquire)
     }
 
     /// A client's place in this channel.
     pub fn follow(self: &Arc<Self>, start: Start) -> Cursor {
-        Cursor::new(Arc::clone(self), start, self.head.subscribe())
+        self.followers.fetch_add(1, Ordering::Relaxed);
+        let ring = self.ring.read();
+        let offset = match start {
+            Start::Head => ring.newest(),
+            Start::Earliest => ring.earliest(),
+            Start::After(offset) => offset,
+        };
+        let place = ring.place_after(offset);
+        drop(ring);
+        Cursor::new(Arc::clone(self), place, offset)
+    }
+
+    /// Where a client starts that comes back: contiguous, or with the gap that it has to be told of.
+    pub fn resume(&self, since: &Since) -> Resume {
+        let ring = self.ring.read();
+        let (head, evicted) = (self.position(ring.newest()), ring.evicted());
+        let (after, unknown) = match since {
+            Since::Earliest => (ring.earliest(), None),
+            Since::Time(time) => (ring.offset_before(*time), None),
+            // Of another run of offsets it has nothing, and what it has not of that run is gone.
+            Since::Position(there) if there.epoch != self.epoch => (ring.earliest(), Some(*there)),
+            // Nobody gave that out. Nothing retained may be repeated to it.
+            Since::Position(there) if there.offset > head.offset => (head.offset, Some(*there)),
+            Since::Position(there) => (there.offset, None),
+        };
+        let from = self.position(after.max(evicted));
+        let gap = (unknown.is_some() || after < evicted).then(|| Gap {
+            after: unknown.unwrap_or_else(|| self.position(after)),
+            through: from,
+        });
+        Resume { from, head, gap }
+    }
+
+    /// Entries behind `after`, at most `most`, with what is missing in front of them.
+    pub fn page(&self, after: Offset, most: usize) -> (Vec<Arc<Entry>>, Option<Gap>) {
+        let ring = self.ring.read();
+        let mut entries = Vec::new();
+        let place = ring.place_after(after);
+        ring.read(place, most, |entry| entries.push(Arc::clone(entry)));
+        let gap = ring.evicted() > after;
+        (entries, gap.then(|| self.gap(after, ring.evicted())))
+    }
+
+    pub(super) fn newest(&self) -> Offset {
+        self.newest.load(Ordering::Acquire).into()
     }
 
     pub(super) fn append(&self, entry: Arc<Entry>) {
-        let mut ring = self.ring.write();
-        ring.bytes += entry.size;
-        ring.newest = entry.position.offset;
-        let now = entry.appended;
-        ring.entries.push_back(entry);
-        ring.evict(&self.retention, now);
+        let newest = entry.position.offset.get();
+        self.ring.write().append(entry, &self.retention);
+        self.newest.store(newest, Ordering::Release);
     }
 
     pub(super) fn wake(&self) {
-        let newest = self.ring.read().newest;
-        self.head
-            .send_modify(|head| head.newest = head.newest.max(newest));
+        self.waiting.wake();
     }
 
     pub(super) fn close(&self) {
-        self.head.send_modify(|head| head.closed = true);
+        self.closed.store(true, Ordering::Release);
+        self.waiting.wake();
     }
 
     pub(super) fn expire(&self, now: Instant) {
-        let mut ring = self.ring.write();
-        ring.evict(&self.retention, now);
-        if ring.entries.is_empty() {
-            ring.entries.shrink_to_fit();
-        }
+        self.ring.write().expire(&self.retention, now);
     }
 
-    /// Where a cursor starts.
-    pub(super) fn resolve(&self, start: Start) -> Offset {
-        match start {
-            Start::Head => self.ring.read().newest,
-            Start::Earliest => {
-                let ring = self.ring.read();
-                if ring.entries.is_empty() {
-                    ring.newest
-                } else {
-                    ring.evicted
-                }
-            }
-            Start::After(offset) => offset,
+    /// Shows up to `most` entries behind a cursor.
+    pub(super) fn read(
+        &self,
+        place: u64,
+        after: Offset,
+        most: usize,
+        show: impl FnMut(&Arc<Entry>),
+    ) -> Read {
+        // The furthest reader passed what it read before. Most readers find that another one has been there.
+        if self.front.load(Ordering::Relaxed) < place {
+            self.front.fetch_max(place, Ordering::Relaxed);
         }
-    }
-
-    /// Copies up to `most` entries after `after` into `out`.
-    pub(super) fn read(&self, after: Offset, most: usize, out: &mut Vec<Arc<Entry>>) -> Read {
         let ring = self.ring.read();
-        let first = ring
-            .entries
-            .partition_point(|entry| entry.position.offset <= after);
-        let last = ring.entries.len().min(first.saturating_add(most));
-        out.extend(ring.entries.range(first..last).cloned());
-        let reached = if last == ring.entries.len() {
-            // Nothing is left, even where the newest entry is one that this channel never had.
-            ring.newest.max(after)
-        } else {
-            let newest = ring.entries.range(first..last).next_back();
-            newest.map_or(after, |entry| entry.position.offset)
-        };
-        let gap = (ring.evicted > after).then(|| Gap {
-            after: Position {
-                epoch: self.epoch,
-                offset: after,
-            },
-            through: Position {
-                epoch: self.epoch,
-                offset: ring.evicted,
-            },
-        });
-        Read { reached, gap }
+        let (before, last) = ring.read(place, most, show);
+        // Where nothing is left, the newest entry may be one that this channel never had.
+        let reached = last.unwrap_or_else(|| ring.newest()).max(after);
+        let gap = (ring.evicted() > after).then(|| self.gap(after, ring.evicted()));
+        Read {
+            before,
+            reached,
+            gap,
+        }
     }
-}
 
-// === impl Ring ===
+    /// Bytes that lie in front of a cursor.
+    pub(super) fn bytes_ahead_of(&self, place: u64) -> u64 {
+        self.ring.read().ahead_of(place).1
+    }
 
-impl Ring {
-    fn evict(&mut self, retention: &Retention, now: Instant) {
-        while let Some(oldest) = self.entries.front() {
-            let full = self.entries.len() > retention.events || self.bytes > retention.bytes;
-            let old = now.saturating_duration_since(oldest.appended) > retention.age;
-            if !full && !old {
-                return;
-            }
-            self.bytes -= oldest.size;
-            self.evicted = oldest.position.offset;
-            self.entries.pop_front();
+    pub(super) fn register(&self, place: &mut Option<Place>, waker: &Waker) -> bool {
+        self.waiting.register(place, waker)
+    }
+
+    pub(super) fn leave(&self, place: Option<&Place>) {
+        self.followers.fetch_sub(1, Ordering::Relaxed);
+        if let Some(place) = place {
+            self.waiting.leave(place);
+        }
+    }
+
+    fn position(&self, offset: Offset) -> Position {
+        Position {
+            epoch: self.epoch,
+            offset,
+        }
+    }
+
+    fn gap(&self, after: Offset, through: Offset) -> Gap {
+        Gap {
+            after: self.position(after),
+            through: self.position(through),
         }
     }
 }

@@ -39,9 +39,6 @@ use serde::Deserialize;
 
 use self::cut::presentable;
 
-/// How many events are published between two looks at how far the clients are.
-const PACE_EVERY: usize = 512;
-
 /// Serves events to live Socket.IO clients.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -56,9 +53,6 @@ pub struct Config {
 pub struct SocketIoSink {
     /// Missing when the policy is switched off: there is nobody to publish to.
     publisher: Option<Publisher>,
-    transport: Option<Arc<SocketIo>>,
-    /// Events published since the clients were last looked at.
-    unpaced: usize,
 }
 
 register_sink!(
@@ -102,32 +96,13 @@ impl SinkPlugin for SocketIoSink {
                 sink = cx.id(),
                 "switched off by its policy: no client is served"
             );
-            return Ok(Self {
-                publisher: None,
-                transport: None,
-                unpaced: 0,
-            });
+            return Ok(Self { publisher: None });
         }
         let transport = Arc::new(SocketIo::build(config.transport, cx)?);
-        cx.add_transport(Arc::<SocketIo>::clone(&transport));
+        cx.add_transport(transport);
         Ok(Self {
             publisher: Some(cx.publisher(policy)),
-            transport: Some(transport),
-            unpaced: 0,
         })
-    }
-}
-
-impl SocketIoSink {
-    /// Lets the quickest clients keep up with a burst, which would otherwise run over the channels before anybody could read them.
-    async fn pace(&mut self, batch: &[Event]) {
-        self.unpaced += batch.len();
-        if let Some(transport) = &self.transport
-            && self.unpaced >= PACE_EVERY
-        {
-            self.unpaced = 0;
-            transport.pace().await;
-        }
     }
 }
 
@@ -135,8 +110,7 @@ impl SocketIoSink {
 impl Sink for SocketIoSink {
     async fn send(&mut self, batch: &[Event]) -> Result<(), SinkError> {
         if let Some(publisher) = &self.publisher {
-            publisher.publish(&presentable(batch));
-            self.pace(batch).await;
+            publisher.publish(&presentable(batch)).await;
         }
         Ok(())
     }

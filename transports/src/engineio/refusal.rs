@@ -1,17 +1,14 @@
 //! The error answers of Engine.IO, byte for byte as Node's server gives them (contract 2.3 and 2.4).
 
-use axum::body::{Body, to_bytes};
-use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
 
-/// Larger error bodies are nobody's.
-const LARGEST: usize = 1024;
+use crate::keys::KeyError;
 
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     TransportUnknown,
     SessionUnknown,
     BadMethod,
@@ -29,7 +26,7 @@ pub(super) enum Refusal {
 
 impl Refusal {
     /// The label of the counter.
-    pub(super) fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::TransportUnknown => "transport_unknown",
             Self::SessionUnknown => "session_unknown",
@@ -70,7 +67,7 @@ impl Refusal {
     }
 
     /// The answer. An `upgrade` request gets the text alone, and its connection is closed.
-    pub(super) fn answer(self, upgrade: bool) -> Response {
+    pub(crate) fn answer(self, upgrade: bool) -> Response {
         let message = self.message();
         let Some(code) = self.code() else {
             let mut response = (StatusCode::SERVICE_UNAVAILABLE, message).into_response();
@@ -93,27 +90,11 @@ impl Refusal {
     }
 }
 
-/// socketioxide writes its error codes as strings; Node writes numbers.
-pub(super) async fn with_numeric_code(response: Response) -> Response {
-    #[derive(Deserialize)]
-    struct Answer {
-        code: String,
-        message: String,
-    }
-
-    if response.status() != StatusCode::BAD_REQUEST {
-        return response;
-    }
-    let (mut parts, body) = response.into_parts();
-    let Ok(body) = to_bytes(body, LARGEST).await else {
-        return StatusCode::BAD_REQUEST.into_response();
-    };
-    let body = match serde_json::from_slice::<Answer>(&body) {
-        Ok(Answer { code, message }) => {
-            parts.headers.remove(CONTENT_LENGTH);
-            Body::from(format!(r#"{{"code":{code},"message":"{message}"}}"#))
+impl From<KeyError> for Refusal {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Missing => Self::KeyRequired,
+            KeyError::Unknown => Self::KeyUnknown,
         }
-        Err(_) => Body::from(body),
-    };
-    Response::from_parts(parts, body)
+    }
 }

@@ -9,18 +9,19 @@ use axum::extract::{Request, State};
 use axum::http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use evows_core::access::{Access, Compat, Identity};
 use evows_core::http::Peer;
-use evows_core::plugin::Environment;
 use tower::ServiceExt;
 
+use super::Service;
 use super::client::{Client, Clients};
-use super::errors::{Refusal, with_numeric_code};
-use super::oxide::Service;
-use super::{Carrier, Config, HandshakeKey};
+use super::errors::with_numeric_code;
+use crate::engineio::query::Query;
+use crate::engineio::refusal::Refusal;
 use crate::http::Connection;
+use crate::keys::Keys;
+use crate::socketio::{Carrier, Config};
 
 /// The handshake's JSON is far smaller.
 const LARGEST_HANDSHAKE: usize = 4096;
@@ -42,32 +43,9 @@ const SEPARATOR: u8 = 0x1e;
 pub(super) struct Door {
     path: String,
     carriers: Vec<Carrier>,
-    keys: KeyRule,
+    keys: Arc<Keys>,
     clients: Arc<Clients>,
     service: Service,
-}
-
-/// Which key a handshake needs (contract 2.3).
-pub(super) struct KeyRule {
-    access: Arc<Access>,
-    deferred: bool,
-    allowed: Allowed,
-}
-
-/// The addresses that need no key: `WEBSOCKET_ALLOWED_HOSTS`.
-#[derive(Debug, PartialEq, Eq)]
-enum Allowed {
-    Everybody,
-    Listed(Vec<String>),
-}
-
-/// What the query says.
-#[derive(Debug, Default)]
-struct Query {
-    version: Option<String>,
-    transport: Option<String>,
-    session: Option<String>,
-    key: Option<String>,
 }
 
 // === impl Door ===
@@ -75,7 +53,7 @@ struct Query {
 impl Door {
     pub(super) fn new(
         config: &Config,
-        keys: KeyRule,
+        keys: Arc<Keys>,
         clients: Arc<Clients>,
         service: Service,
     ) -> Self {
@@ -137,7 +115,9 @@ impl Door {
         }
         let peer = request.extensions().get::<Peer>().copied();
         let peer = peer.unwrap_or_else(nobody);
-        let identity = self.keys.identify(&query, request.headers(), &peer)?;
+        let listed = query.version.is_some();
+        let key = query.key.as_deref();
+        let identity = self.keys.identify(listed, key, request.headers(), &peer)?;
         if query.version.as_deref() != Some("4") {
             return Err(Refusal::Version);
         }
@@ -309,154 +289,5 @@ fn nobody() -> Peer {
     Peer {
         tcp: (address, 0).into(),
         client: address,
-    }
-}
-
-// === impl KeyRule ===
-
-impl KeyRule {
-    pub(super) fn new(
-        rule: Option<HandshakeKey>,
-        access: Arc<Access>,
-        environment: &Environment,
-    ) -> Self {
-        let compat = access.compat();
-        let deferred = match rule {
-            Some(rule) => rule == HandshakeKey::Deferred,
-            None => compat == Compat::Strict,
-        };
-        let hosts = environment.get("WEBSOCKET_ALLOWED_HOSTS");
-        if hosts.is_some() && compat == Compat::Strict {
-            tracing::warn!(
-                "WEBSOCKET_ALLOWED_HOSTS counts only under `server.compat = \"evolution\"`: every client needs a key"
-            );
-        }
-        let allowed = Allowed::new(hosts, compat);
-        Self {
-            access,
-            deferred,
-            allowed,
-        }
-    }
-
-    /// Whether the key may come after the handshake.
-    pub(super) fn is_deferred(&self) -> bool {
-        self.deferred
-    }
-
-    fn identify(
-        &self,
-        query: &Query,
-        headers: &HeaderMap,
-        peer: &Peer,
-    ) -> Result<Option<Identity>, Refusal> {
-        let header = headers.get("apikey").and_then(|value| value.to_str().ok());
-        let mut keys = [query.key.as_deref(), header].into_iter().flatten();
-        let key = keys.find(|key| !key.is_empty());
-        let allowed = query.version.is_some() && self.allowed.contains(peer.tcp.ip());
-        match key {
-            _ if allowed => Ok(Some(Identity::Global)),
-            Some(key) => {
-                let identity = self.access.identify(key);
-                identity.map(Some).ok_or(Refusal::KeyUnknown)
-            }
-            None if self.deferred => Ok(None),
-            None => Err(Refusal::KeyRequired),
-        }
-    }
-}
-
-// === impl Allowed ===
-
-impl Allowed {
-    /// Loopback by default, as in Evolution. Under strict rules nobody does without a key.
-    fn new(variable: Option<&str>, compat: Compat) -> Self {
-        let listed = |text: &str| {
-            let hosts = text.split(',').map(|host| host.trim().to_owned());
-            Self::Listed(hosts.filter(|host| !host.is_empty()).collect())
-        };
-        match (compat, variable.filter(|text| !text.is_empty())) {
-            (Compat::Strict, _) => Self::Listed(Vec::new()),
-            (Compat::Evolution, Some("*")) => Self::Everybody,
-            (Compat::Evolution, Some(text)) => listed(text),
-            (Compat::Evolution, None) => listed("127.0.0.1,::1,::ffff:127.0.0.1"),
-        }
-    }
-
-    fn contains(&self, address: IpAddr) -> bool {
-        let Self::Listed(hosts) = self else {
-            return true;
-        };
-        if hosts.is_empty() {
-            return false;
-        }
-        // Node on a dual-stack socket sees IPv4 peers as ::ffff:a.b.c.d, so either spelling may be listed.
-        let plain = address.to_canonical().to_string();
-        let mapped = format!("::ffff:{plain}");
-        hosts.iter().any(|host| *host == plain || *host == mapped)
-    }
-}
-
-// === impl Query ===
-
-impl Query {
-    fn parse(uri: &Uri) -> Self {
-        let mut query = Self::default();
-        let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-        for (name, value) in pairs {
-            let field = match &*name {
-                "EIO" => &mut query.version,
-                "transport" => &mut query.transport,
-                "sid" => &mut query.session,
-                "apikey" => &mut query.key,
-                _ => continue,
-            };
-            // The first one counts, as for engineioxide.
-            if field.is_none() {
-                *field = Some(value.into_owned());
-            }
-        }
-        query
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn allowed_hosts_follow_the_contract() {
-        for variable in [None, Some("127.0.0.1"), Some("*")] {
-            let strict = Allowed::new(variable, Compat::Strict);
-            assert!(!strict.contains([127, 0, 0, 1].into()));
-        }
-        for (variable, address, expected) in [
-            (None, "127.0.0.1", true),
-            (Some(""), "::1", true),
-            (None, "::ffff:127.0.0.1", true),
-            (None, "10.0.0.1", false),
-            (Some("*"), "10.0.0.1", true),
-            (Some(" 10.0.0.1 , x"), "10.0.0.1", true),
-            (Some("10.0.0.1"), "127.0.0.1", false),
-            (Some("::ffff:10.0.0.1"), "10.0.0.1", true),
-            (Some("10.0.0.0/8"), "10.0.0.1", false),
-        ] {
-            let allowed = Allowed::new(variable, Compat::Evolution);
-            assert_eq!(
-                allowed.contains(address.parse().unwrap()),
-                expected,
-                "{variable:?} {address}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_query_is_decoded() {
-        let uri = "/socket.io/?EIO=4&transport=polling&apikey=a%20b&t=x"
-            .parse()
-            .unwrap();
-        let query = Query::parse(&uri);
-        assert_eq!(query.key.as_deref(), Some("a b"));
-        assert_eq!(query.session, None);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use evows_core::Event;
@@ -20,9 +20,10 @@ use socketioxide::{SendError, SocketError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::Dialect;
-use super::binary::{Payload, framed};
 use super::client::{Client, Clients};
+use crate::socketio::Dialect;
+use crate::socketio::binary::{Payload, framed};
+use crate::socketio::reserved::Reserved;
 
 /// Events handed to one client before the next one's turn. Several at once cost one flush.
 const BURST: usize = 32;
@@ -37,16 +38,6 @@ const HOPE: Duration = Duration::from_millis(500);
 /// How often the task looks again at once for a client whose copy on the root channel comes first.
 const PATIENCE: u32 = 16;
 
-/// Names that stock clients take for their own: they would raise a parse error and drop the connection.
-const RESERVED: [&str; 6] = [
-    "connect",
-    "connect_error",
-    "disconnect",
-    "disconnecting",
-    "newListener",
-    "removeListener",
-];
-
 /// One channel's clients.
 pub(super) struct Pump {
     options: Options,
@@ -54,8 +45,6 @@ pub(super) struct Pump {
     /// Told when somebody joins or leaves, and when the channel closes.
     changed: Notify,
     idle: AtomicBool,
-    /// How far the client that is furthest has come.
-    front: AtomicU64,
 }
 
 /// What every pump of a transport shares.
@@ -65,8 +54,7 @@ pub(super) struct Options {
     pub(super) dialect: Dialect,
     pub(super) max_lag: Duration,
     pub(super) max_attachments: usize,
-    /// Which of the reserved names were warned of.
-    pub(super) warned: Arc<[AtomicBool; RESERVED.len()]>,
+    pub(super) reserved: Reserved,
     pub(super) hub: Arc<Hub>,
 }
 
@@ -122,7 +110,6 @@ impl Pump {
             state: Mutex::new(state),
             changed: Notify::new(),
             idle: AtomicBool::new(true),
-            front: AtomicU64::new(0),
         }
     }
 
@@ -149,14 +136,6 @@ impl Pump {
     /// Whether every client that takes what it is given has all there is.
     pub(super) fn is_idle(&self) -> bool {
         self.idle.load(Ordering::Relaxed)
-    }
-
-    /// How far its furthest client has come, if the channel may overrun even that one.
-    pub(super) fn lag(&self) -> Option<u64> {
-        let state = self.state.lock();
-        let channel = state.channel.as_ref().filter(|_| state.running)?;
-        let front = self.front.load(Ordering::Relaxed);
-        channel.is_half_unread(Offset::from(front)).then_some(front)
     }
 
     /// Serves a client that has joined, from what comes after `after`.
@@ -201,7 +180,6 @@ impl Pump {
         let start = !std::mem::replace(&mut state.running, true);
         drop(state);
         self.idle.store(false, Ordering::Relaxed);
-        self.front.fetch_max(after.get(), Ordering::Relaxed);
         if start {
             tokio::spawn(Arc::clone(self).run());
         } else {
@@ -242,7 +220,7 @@ impl Pump {
             };
             // Taken before the members are served: what comes meanwhile wakes it.
             let mut lead = round.channel.follow(Start::Head);
-            let pass = round.serve(&mut members, &self.front).await;
+            let pass = round.serve(&mut members).await;
             waiting = if pass.waiting { waiting + 1 } else { 0 };
             if pass.more || (1..PATIENCE).contains(&waiting) {
                 tokio::task::yield_now().await;
@@ -294,7 +272,7 @@ impl Round {
     }
 
     /// Gives everybody one turn.
-    async fn serve(&mut self, members: &mut Vec<Member>, front: &AtomicU64) -> Pass {
+    async fn serve(&mut self, members: &mut Vec<Member>) -> Pass {
         if !self.channel.name().is_root() && self.root.as_ref().is_none_or(|root| root.is_closed())
         {
             self.root = self.options.hub.channel(&ChannelName::root());
@@ -316,7 +294,6 @@ impl Round {
                     continue;
                 }
             }
-            front.fetch_max(member.cursor.offset().get(), Ordering::Relaxed);
             at += 1;
             if self.emitted >= EMITS_PER_TURN {
                 self.emitted = 0;
@@ -483,14 +460,7 @@ impl Round {
 
     fn payload(&self, event: &Event) -> Result<Payload, &'static str> {
         let name = event.name();
-        if let Some(at) = RESERVED.iter().position(|reserved| *reserved == name) {
-            let warned = self.options.warned.get(at);
-            if warned.is_some_and(|warned| !warned.swap(true, Ordering::Relaxed)) {
-                tracing::warn!(
-                    event = name,
-                    "stock clients take this event name for their own and would disconnect: events of this name are not sent"
-                );
-            }
+        if self.options.reserved.holds_back(name) {
             return Err("reserved_name");
         }
         let Options {

@@ -17,8 +17,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::errors::Refusal;
 use super::flow::Flow;
+use crate::engineio::refusal::Refusal;
 use crate::http::Connection;
 
 /// CONNECTs that one client may have refused before it is closed.

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use evows_core::access::{Access, Identity};
 use evows_core::hub::{Channel, ChannelName, ChannelWatcher, Offset};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -15,9 +14,7 @@ use socketioxide::handler::ConnectHandler;
 
 use super::client::{Client, Clients};
 use super::pump::Pump;
-
-/// What Node's server answers, and what clients look for.
-const INVALID: &str = "Invalid namespace";
+use crate::keys::{Denial, Keys};
 
 /// The namespaces of one transport.
 pub(super) struct Namespaces {
@@ -31,10 +28,8 @@ type PumpFactory = Box<dyn Fn(&Arc<Channel>) -> Pump + Send + Sync>;
 
 /// Who may join.
 pub(super) struct Rules {
-    pub(super) access: Arc<Access>,
+    pub(super) keys: Arc<Keys>,
     pub(super) clients: Arc<Clients>,
-    /// Whether a key in `auth` counts.
-    pub(super) deferred: bool,
     pub(super) max_namespaces: u32,
 }
 
@@ -52,12 +47,6 @@ impl Namespaces {
             registered: Mutex::default(),
             pumps,
         }
-    }
-
-    /// How far the furthest clients have come of those channels that may overrun even them.
-    pub(super) fn lags(&self) -> Vec<u64> {
-        let registered = self.registered.lock();
-        registered.values().filter_map(|pump| pump.lag()).collect()
     }
 
     /// Whether every client that takes what it is given has all there is.
@@ -114,20 +103,19 @@ impl Rules {
         pump: &Pump,
     ) -> Result<(), &'static str> {
         let Some(client) = client(socket) else {
-            return Err(INVALID);
+            return Err(Denial::Invalid.message());
         };
-        let admitted = self.check(&client, auth, name, pump);
-        match admitted {
+        match self.check(&client, auth, name, pump) {
             Ok(after) => {
                 socket.extensions.insert(Joined(after));
                 Ok(())
             }
-            Err(message) => {
+            Err(denial) => {
                 self.clients
                     .metrics()
-                    .refuse(self.clients.component(), reason(message));
+                    .refuse(self.clients.component(), denial.reason());
                 client.refused();
-                Err(message)
+                Err(denial.message())
             }
         }
     }
@@ -138,17 +126,11 @@ impl Rules {
         auth: Option<&Value>,
         name: &ChannelName,
         pump: &Pump,
-    ) -> Result<Offset, &'static str> {
-        let identity = self.identify(client, auth)?;
-        if !self.access.may_follow(&identity, name) {
-            // To this key, the namespaces of other instances do not exist.
-            return Err(if name.is_root() {
-                "This key does not give access to this namespace"
-            } else {
-                INVALID
-            });
-        }
-        let after = pump.head().ok_or(INVALID)?;
+    ) -> Result<Offset, Denial> {
+        let key = auth.and_then(|auth| auth.get("apikey").or_else(|| auth.get("token")));
+        let key = key.and_then(Value::as_str);
+        self.keys.check(client.identity.as_ref(), key, name)?;
+        let after = pump.head().ok_or(Denial::Invalid)?;
         if client.join(self.max_namespaces) {
             if name.is_root() {
                 // Noted before the CONNECT is answered, so that the order holds from the first event on.
@@ -156,32 +138,8 @@ impl Rules {
             }
             Ok(after)
         } else {
-            Err("Too many namespaces")
+            Err(Denial::TooMany)
         }
-    }
-
-    fn identify(&self, client: &Client, auth: Option<&Value>) -> Result<Identity, &'static str> {
-        if let Some(identity) = &client.identity {
-            // The key may have been revoked, and its instance's name given to another, since the handshake.
-            let stands = self.access.stands(identity).then(|| identity.clone());
-            return stands.ok_or("Invalid global token");
-        }
-        let key = auth.filter(|_| self.deferred).and_then(|auth| {
-            let key = auth.get("apikey").or_else(|| auth.get("token"));
-            key.and_then(Value::as_str)
-        });
-        let key = key.ok_or("apiKey is required")?;
-        self.access.identify(key).ok_or("Invalid global token")
-    }
-}
-
-fn reason(message: &str) -> &'static str {
-    match message {
-        INVALID => "invalid_namespace",
-        "apiKey is required" => "key_required",
-        "Invalid global token" => "key_unknown",
-        "Too many namespaces" => "too_many_namespaces",
-        _ => "namespace_forbidden",
     }
 }
 
