@@ -16,6 +16,7 @@ mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "http/no_tls.rs"]
 mod tls;
+mod wire;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
@@ -30,6 +31,7 @@ use tokio::net::TcpListener;
 use self::tls::Tls;
 
 pub use self::guard::Connection;
+pub(crate) use self::wire::Wire;
 
 /// The name of the server among the components that count.
 static COMPONENT: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("http"));

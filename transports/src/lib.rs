@@ -4,3 +4,4 @@ pub mod engineio;
 pub mod http;
 mod keys;
 pub mod socketio;
+pub mod ws;

@@ -5,6 +5,7 @@
 
 mod binary;
 mod oxide;
+pub mod packet;
 mod reserved;
 
 use std::sync::Arc;

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::cors::Cors;
 use super::forwarded::Proxies;
-use super::guard::{Connection, Guarded};
+use super::guard::{Connection, Guarded, Rules};
 use super::limits::{Limits, Slot};
 use super::service::Service;
 use super::tls::Tls;
@@ -39,6 +39,7 @@ struct Shared {
     tls: Option<Tls>,
     config: Arc<ServerConfig>,
     limits: Limits,
+    guard: Arc<Rules>,
     metrics: Metrics,
     service: Service,
 }
@@ -62,6 +63,10 @@ pub(super) async fn serve(bound: Bound, routes: Routes, shutdown: Shutdown) {
         http: builder(&config),
         tls,
         limits: Limits::new(config.max_connections, config.max_connections_per_address),
+        guard: Arc::new(Rules {
+            stall_limit: config.tcp_user_timeout.0,
+            metrics: metrics.clone(),
+        }),
         metrics: metrics.clone(),
         service: Service {
             routes,
@@ -154,13 +159,7 @@ impl Shared {
             tracing::debug!(%error, "cannot set the options of a connection");
         }
         let connection = Connection::default();
-        let stream = Guarded::new(
-            stream,
-            connection.clone(),
-            self.config.tcp_user_timeout.0,
-            self.metrics.clone(),
-            slot,
-        );
+        let stream = Guarded::new(stream, connection.clone(), Arc::clone(&self.guard), slot);
         match &self.tls {
             None => self.http(stream, peer, connection).await,
             #[cfg(feature = "tls")]

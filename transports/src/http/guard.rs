@@ -43,10 +43,16 @@ pub(super) struct Guarded<S: Socket> {
     _slot: Slot,
     stream: S,
     connection: Connection,
-    stall_limit: Duration,
     /// Runs while a write is pending, and only then costs memory.
     stall: Option<Pin<Box<Sleep>>>,
-    metrics: Metrics,
+    rules: Arc<Rules>,
+}
+
+/// What every connection's guard has in common.
+pub(super) struct Rules {
+    /// How long a write may take nothing.
+    pub(super) stall_limit: Duration,
+    pub(super) metrics: Metrics,
 }
 
 /// What the guard needs of a stream.
@@ -121,20 +127,13 @@ impl fmt::Debug for Connection {
 // === impl Guarded ===
 
 impl<S: Socket> Guarded<S> {
-    pub(super) fn new(
-        stream: S,
-        connection: Connection,
-        stall_limit: Duration,
-        metrics: Metrics,
-        slot: Slot,
-    ) -> Self {
+    pub(super) fn new(stream: S, connection: Connection, rules: Arc<Rules>, slot: Slot) -> Self {
         Self {
             _slot: slot,
             stream,
             connection,
-            stall_limit,
             stall: None,
-            metrics,
+            rules,
         }
     }
 
@@ -155,7 +154,7 @@ impl<S: Socket> Guarded<S> {
         // Registered before the check, so that a close in between is seen by one of the two.
         self.connection.0.writer.register(cx.waker());
         self.connection.check()?;
-        let limit = self.stall_limit;
+        let limit = self.rules.stall_limit;
         let stall = self
             .stall
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
@@ -177,7 +176,7 @@ impl<S: Socket> Guarded<S> {
 
     fn give_up(&self, reason: &'static str) {
         if self.connection.close_first(reason) {
-            self.metrics.close(&COMPONENT, reason);
+            self.rules.metrics.close(&COMPONENT, reason);
         }
     }
 
@@ -295,8 +294,11 @@ mod tests {
         let (near, far) = duplex(8);
         let metrics = Metrics::new();
         let slot = Limits::new(1, 1).take(None).unwrap();
-        let limit = Duration::from_secs(20);
-        let near = Guarded::new(near, Connection::default(), limit, metrics.clone(), slot);
+        let rules = Arc::new(Rules {
+            stall_limit: Duration::from_secs(20),
+            metrics: metrics.clone(),
+        });
+        let near = Guarded::new(near, Connection::default(), rules, slot);
         (near, far, metrics)
     }
 

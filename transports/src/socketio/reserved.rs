@@ -17,6 +17,11 @@ const NAMES: [&str; 6] = [
 #[derive(Debug, Clone, Default)]
 pub(super) struct Reserved(Arc<[AtomicBool; NAMES.len()]>);
 
+/// Whether a name is one of those.
+pub(super) fn is_reserved(name: &str) -> bool {
+    NAMES.contains(&name)
+}
+
 // === impl Reserved ===
 
 impl Reserved {

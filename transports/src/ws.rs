@@ -1,0 +1,4 @@
+//! WebSocket as a server speaks it (RFC 6455): the handshake, and frames.
+
+pub mod frame;
+pub mod handshake;
