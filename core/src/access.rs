@@ -5,6 +5,8 @@ mod key;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use crate::hub::ChannelName;
@@ -100,6 +102,15 @@ impl Access {
     pub fn set_global(&self, key: Secret) {
         // A second call would be a second start in one process; the first key stays.
         drop(self.global.set(key));
+    }
+
+    /// A key for `purpose`, the same in every process that has the global key; `None` while that is not set.
+    pub fn derive(&self, purpose: &str) -> Option<[u8; 32]> {
+        let global = self.global.get()?;
+        let mac = Hmac::<Sha256>::new_from_slice(global.reveal().as_bytes());
+        let mut mac = mac.expect("HMAC takes keys of any length");
+        mac.update(purpose.as_bytes());
+        Some(mac.finalize().into_bytes().into())
     }
 
     /// Sets where tokens are looked up, once.

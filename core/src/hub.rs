@@ -105,6 +105,11 @@ impl Hub {
         self.channels.read().get(name).cloned()
     }
 
+    /// The open channel with this name, slash included.
+    pub fn find(&self, name: &str) -> Option<Arc<Channel>> {
+        self.channels.read().get(name).cloned()
+    }
+
     /// Every open channel, in no order.
     pub fn channels(&self) -> Vec<Arc<Channel>> {
         self.channels.read().values().cloned().collect()

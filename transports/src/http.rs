@@ -31,6 +31,7 @@ use tokio::net::TcpListener;
 use self::tls::Tls;
 
 pub use self::guard::Connection;
+pub(crate) use self::limits::{Limits, Slot};
 pub(crate) use self::wire::Wire;
 
 /// The name of the server among the components that count.

@@ -10,6 +10,10 @@ use evows_core::hub::ChannelName;
 use evows_core::plugin::Environment;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
+
+use crate::engineio::{Handshake, Refusal};
+use crate::socketio::Gate;
 
 /// Whether the handshake needs a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -37,12 +41,16 @@ pub(crate) enum KeyError {
 
 /// Why a client may not follow a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Denial {
+pub enum Denial {
     /// There is none of this name, as far as this key is concerned.
     Invalid,
+    /// The client has shown no key.
     KeyRequired,
+    /// Its key is nobody's, or not any more.
     KeyUnknown,
+    /// Its key is for other channels.
     Forbidden,
+    /// It follows as many as it may.
     TooMany,
 }
 
@@ -129,11 +137,35 @@ impl Keys {
     }
 }
 
+impl Gate for Keys {
+    fn admit(&self, handshake: &Handshake<'_>) -> Result<Option<Identity>, Refusal> {
+        let Handshake {
+            headers, peer, key, ..
+        } = handshake;
+        Ok(self.identify(handshake.has_version, *key, headers, peer)?)
+    }
+
+    fn join(
+        &self,
+        identity: Option<&Identity>,
+        auth: Option<&Value>,
+        channel: &ChannelName,
+    ) -> Result<(), Denial> {
+        self.check(identity, auth.and_then(brought), channel)
+    }
+}
+
+/// The key in an `auth` object.
+pub(crate) fn brought(auth: &Value) -> Option<&str> {
+    let key = auth.get("apikey").or_else(|| auth.get("token"));
+    key.and_then(Value::as_str)
+}
+
 // === impl Denial ===
 
 impl Denial {
     /// What the client is told: for an unknown namespace, what Node's server says.
-    pub(crate) fn message(self) -> &'static str {
+    pub fn message(self) -> &'static str {
         match self {
             Self::Invalid => "Invalid namespace",
             Self::KeyRequired => "apiKey is required",
@@ -144,7 +176,7 @@ impl Denial {
     }
 
     /// The label of the counter.
-    pub(crate) fn reason(self) -> &'static str {
+    pub fn reason(self) -> &'static str {
         match self {
             Self::Invalid => "invalid_namespace",
             Self::KeyRequired => "key_required",

@@ -4,6 +4,8 @@
 //! (who may shake hands), the clients, and the binary dialects. An engine speaks the protocol and moves cursors.
 
 mod binary;
+mod inbound;
+pub mod native;
 mod oxide;
 pub mod packet;
 mod reserved;
@@ -19,10 +21,19 @@ use evows_core::register_transport;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use self::native::Native;
 use self::oxide::Oxide;
+use crate::engineio;
 use crate::keys::Keys;
 
+pub use self::inbound::{Answer, Ignored, Inbound, InboundEvent};
+pub use self::native::Gate;
 pub use crate::keys::HandshakeKey;
+
+/// Frames of one inbound message. Clients send theirs in one.
+const MOST_FRAGMENTS: u32 = 128;
+/// How long a client that has shown no key may take to join: it costs as much as one that has.
+const WITHOUT_KEY: Duration = Duration::from_secs(10);
 
 /// How Socket.IO clients are served.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -47,10 +58,22 @@ pub struct Config {
     /// Attachments of one event. One with more is sent with its byte fields as they were posted: stock clients refuse more than
     /// ten, and drop the connection.
     pub max_attachments: usize,
-    /// Time that a client may take nothing while events wait for it. Then its transport is closed, and it comes back.
+    /// Time that a client may take nothing while events wait for it. Then `slow_client` says what happens.
     pub max_lag: Period,
+    /// Bytes that may wait for a client, envelopes and what the log keeps beside them. Native engine.
+    pub max_lag_bytes: Size,
+    /// What happens to a client that lags, or that the log has left behind. Native engine; the other one disconnects.
+    pub slow_client: SlowClient,
+    /// Whom events carry their position to, so that it can come back for what it missed. Native engine.
+    pub recovery: Recovery,
     /// Namespaces that one client may join.
     pub max_namespaces_per_client: u32,
+    /// Handshakes in a second; more are answered 503 with `Retry-After`. 0 for any number. Native engine.
+    pub max_handshakes_per_second: u32,
+    /// Frames and messages that one client may send in a second. Native engine.
+    pub max_inbound_rate: u32,
+    /// Time for a client on long-polling to move to a WebSocket that it has opened. Native engine.
+    pub upgrade_timeout: Period,
     /// Clients on long-polling at once; more are answered 503.
     pub max_polling_sessions: usize,
     /// Clients on long-polling at once from one address; more are answered 503.
@@ -64,9 +87,35 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
-    /// The crate of that name.
+    /// evows' own: shared frames, one task and a few KiB for each client, recovery.
     #[default]
+    Native,
+    /// The crate of that name.
     Socketioxide,
+}
+
+/// What happens to a client that does not keep up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SlowClient {
+    /// Its transport is closed. Stock clients come back by themselves, and may ask for what they missed.
+    #[default]
+    Disconnect,
+    /// It stays, is told with an event `evows:gap` what it misses, and goes on behind that.
+    Skip,
+}
+
+/// Whom events carry their position to, as a last argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Recovery {
+    /// Whom asks, with `recover=1` in the query or `auth: { recover: true }`.
+    #[default]
+    OnRequest,
+    /// Everybody. Clients whose handlers refuse a further argument, such as python-socketio's, break.
+    Always,
+    /// Nobody.
+    Never,
 }
 
 /// What an Engine.IO session runs over.
@@ -118,10 +167,48 @@ impl Default for Config {
             binary: Dialect::default(),
             max_attachments: 10,
             max_lag: Period::seconds(10),
+            max_lag_bytes: Size(64 * 1024 * 1024),
+            slow_client: SlowClient::default(),
+            recovery: Recovery::default(),
             max_namespaces_per_client: 64,
+            max_handshakes_per_second: 20_000,
+            max_inbound_rate: 1_000,
+            upgrade_timeout: Period::seconds(10),
             max_polling_sessions: 4_000,
             max_polling_sessions_per_address: 1_000,
             handshake_key: None,
+        }
+    }
+}
+
+impl Config {
+    /// The same for the native engine.
+    pub fn native(&self) -> native::Options {
+        let serves = |carrier| self.transports.contains(&carrier);
+        native::Options {
+            engineio: engineio::Options {
+                path: self.path.clone(),
+                polling: serves(Carrier::Polling),
+                websocket: serves(Carrier::Websocket),
+                ping_interval: self.ping_interval.0,
+                ping_timeout: self.ping_timeout.0,
+                upgrade_timeout: self.upgrade_timeout.0,
+                max_payload: self.max_payload.bytes(),
+                max_fragments: MOST_FRAGMENTS,
+                max_inbound_rate: self.max_inbound_rate,
+                max_polling_sessions: self.max_polling_sessions,
+                max_polling_sessions_per_address: self.max_polling_sessions_per_address,
+                max_lag: self.max_lag.0,
+                max_lag_bytes: self.max_lag_bytes.0,
+                max_handshakes_per_second: self.max_handshakes_per_second,
+            },
+            connect_timeout: self.connect_timeout.0,
+            connect_timeout_without_key: WITHOUT_KEY,
+            dialect: self.binary,
+            max_attachments: self.max_attachments,
+            max_namespaces: usize::try_from(self.max_namespaces_per_client).unwrap_or(usize::MAX),
+            recovery: self.recovery,
+            slow_client: self.slow_client,
         }
     }
 }
@@ -172,6 +259,7 @@ impl TransportPlugin for SocketIo {
             ("ping_timeout", config.ping_timeout),
             ("connect_timeout", config.connect_timeout),
             ("max_lag", config.max_lag),
+            ("upgrade_timeout", config.upgrade_timeout),
         ] {
             if period.0.is_zero() {
                 problem(
@@ -181,12 +269,22 @@ impl TransportPlugin for SocketIo {
                 );
             }
         }
-        if config.max_payload.0 == 0 || config.max_namespaces_per_client == 0 {
-            problem(
-                "max_payload",
-                "a limit of 0 refuses everything",
-                "leave it out for the default",
-            );
+        for (key, limit) in [
+            ("max_payload", config.max_payload.0),
+            ("max_lag_bytes", config.max_lag_bytes.0),
+            ("max_inbound_rate", config.max_inbound_rate.into()),
+            (
+                "max_namespaces_per_client",
+                config.max_namespaces_per_client.into(),
+            ),
+        ] {
+            if limit == 0 {
+                problem(
+                    key,
+                    "a limit of 0 refuses everything",
+                    "leave it out for the default",
+                );
+            }
         }
         problems
     }
@@ -205,8 +303,21 @@ impl TransportPlugin for SocketIo {
                 problem.at_key("handshake_key").help(help),
             ]));
         }
-        let keys = Keys::new(config.handshake_key, access, cx.environment());
-        let engine = match config.engine {
+        let keys = Keys::new(config.handshake_key, Arc::clone(&access), cx.environment());
+        let engine: Arc<dyn Transport> = match config.engine {
+            Engine::Native => {
+                let native = Native::new(
+                    cx.id(),
+                    config.native(),
+                    cx.hub(),
+                    &access,
+                    cx.metrics(),
+                    Arc::new(keys),
+                    Arc::new(Ignored),
+                );
+                cx.mount(config.path.trim_end_matches('/'), native.router());
+                Arc::new(native)
+            }
             Engine::Socketioxide => Arc::new(Oxide::new(&config, cx, keys)),
         };
         Ok(Self { engine })

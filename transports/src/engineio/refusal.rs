@@ -4,20 +4,30 @@ use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
+use crate::clients::Shut;
 use crate::keys::KeyError;
 
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub enum Refusal {
+    /// No transport of that name, or it is switched off.
     TransportUnknown,
+    /// No session of that id.
     SessionUnknown,
+    /// A handshake that is not a GET.
     BadMethod,
+    /// Anything else that does not fit.
     BadRequest,
+    /// The handshake has no key.
     KeyRequired,
+    /// The handshake's key is nobody's.
     KeyUnknown,
+    /// Not revision 4.
     Version,
-    /// Not one of Node's: try again later.
+    /// Not one of Node's: too many sessions on long-polling, try again later.
     Overloaded,
+    /// Not one of Node's: too many handshakes in the last moment, try again later.
+    Busy,
     /// Not one of Node's: stopping, try again elsewhere.
     Draining,
 }
@@ -36,6 +46,7 @@ impl Refusal {
             Self::KeyUnknown => "key_unknown",
             Self::Version => "protocol_version",
             Self::Overloaded => "polling_sessions",
+            Self::Busy => "handshake_rate",
             Self::Draining => "draining",
         }
     }
@@ -50,6 +61,7 @@ impl Refusal {
             Self::KeyUnknown => "Invalid global token",
             Self::Version => "Unsupported protocol version",
             Self::Overloaded => "Too many sessions",
+            Self::Busy => "Too many handshakes",
             Self::Draining => "Server is stopping",
         }
     }
@@ -62,7 +74,7 @@ impl Refusal {
             Self::BadRequest => Some(3),
             Self::KeyRequired | Self::KeyUnknown => Some(4),
             Self::Version => Some(5),
-            Self::Overloaded | Self::Draining => None,
+            Self::Overloaded | Self::Busy | Self::Draining => None,
         }
     }
 
@@ -95,6 +107,15 @@ impl From<KeyError> for Refusal {
         match error {
             KeyError::Missing => Self::KeyRequired,
             KeyError::Unknown => Self::KeyUnknown,
+        }
+    }
+}
+
+impl From<Shut> for Refusal {
+    fn from(shut: Shut) -> Self {
+        match shut {
+            Shut::Busy => Self::Busy,
+            Shut::Draining => Self::Draining,
         }
     }
 }

@@ -37,7 +37,7 @@ struct State {
 }
 
 /// A stream whose connection can be closed from outside and whose writes may not stall.
-pub(super) struct Guarded<S: Socket> {
+pub(crate) struct Guarded<S: Socket> {
     /// Given back when the stream goes, which may be long after its HTTP task has. It comes first, so that
     /// a client which sees its connection closed finds its place free.
     _slot: Slot,
@@ -56,7 +56,7 @@ pub(super) struct Rules {
 }
 
 /// What the guard needs of a stream.
-pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin {
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
     /// Makes dropping the stream throw away what the peer has not taken.
     fn discard(&self) -> io::Result<()>;
 }

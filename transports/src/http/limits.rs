@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 /// The open connections, in all and per address.
 #[derive(Clone)]
-pub(super) struct Limits(Arc<Inner>);
+pub(crate) struct Limits(Arc<Inner>);
 
 struct Inner {
     most: usize,
@@ -23,7 +23,7 @@ struct Open {
 }
 
 /// The place of one open connection; given back on drop.
-pub(super) struct Slot {
+pub(crate) struct Slot {
     limits: Limits,
     address: Option<IpAddr>,
 }
@@ -31,7 +31,7 @@ pub(super) struct Slot {
 // === impl Limits ===
 
 impl Limits {
-    pub(super) fn new(most: usize, most_per_address: usize) -> Self {
+    pub(crate) fn new(most: usize, most_per_address: usize) -> Self {
         Self(Arc::new(Inner {
             most,
             most_per_address,
@@ -41,7 +41,7 @@ impl Limits {
 
     /// A place for a connection from `address`, or without an address to count for one from a proxy.
     /// The error is the reason to count.
-    pub(super) fn take(&self, address: Option<IpAddr>) -> Result<Slot, &'static str> {
+    pub(crate) fn take(&self, address: Option<IpAddr>) -> Result<Slot, &'static str> {
         let mut open = self.0.open.lock();
         if open.all >= self.0.most {
             return Err("too_many_connections");

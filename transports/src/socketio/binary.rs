@@ -70,6 +70,70 @@ impl Payload {
         Self::new(event, plain)
     }
 
+    /// As [`bounded`](Payload::bounded); `None` when the envelope goes as it is.
+    pub(super) fn changed(
+        event: &Event,
+        dialect: Dialect,
+        most: usize,
+    ) -> Result<Option<Self>, serde_json::Error> {
+        // Also finds what is no text.
+        let envelope: &RawValue = serde_json::from_slice(event.envelope())?;
+        let walk = Walk {
+            dialect,
+            attachments: event.attachments(),
+        };
+        if !walk.is_suspect(envelope.get()) {
+            return Ok(None);
+        }
+        let payload = Self::bounded(event, dialect, most)?;
+        Ok(match payload {
+            Self::Raw(_) => None,
+            other => Some(other),
+        })
+    }
+
+    /// Its text, and its bytes in the order of the placeholders.
+    pub(super) fn encoded(&self) -> (Bytes, Vec<Bytes>) {
+        let (mut text, mut attachments) = (Vec::new(), Vec::new());
+        self.encode(&mut text, &mut attachments);
+        (text.into(), attachments)
+    }
+
+    fn encode(&self, text: &mut Vec<u8>, attachments: &mut Vec<Bytes>) {
+        match self {
+            Self::Raw(raw) => text.extend_from_slice(raw.get().as_bytes()),
+            Self::Bytes(bytes) => {
+                let number = attachments.len();
+                let placeholder = format!(r#"{{"_placeholder":true,"num":{number}}}"#);
+                text.extend_from_slice(placeholder.as_bytes());
+                attachments.push(bytes.clone());
+            }
+            Self::Text(string) => push_string(text, string),
+            Self::Array(items) => {
+                text.push(b'[');
+                for (at, item) in items.iter().enumerate() {
+                    if at > 0 {
+                        text.push(b',');
+                    }
+                    item.encode(text, attachments);
+                }
+                text.push(b']');
+            }
+            Self::Object(members) => {
+                text.push(b'{');
+                for (at, (key, value)) in members.iter().enumerate() {
+                    if at > 0 {
+                        text.push(b',');
+                    }
+                    push_string(text, key);
+                    text.push(b':');
+                    value.encode(text, attachments);
+                }
+                text.push(b'}');
+            }
+        }
+    }
+
     /// How many attachments it has.
     fn attachments(&self) -> usize {
         match self {
@@ -100,6 +164,11 @@ impl Payload {
             }
         }
     }
+}
+
+fn push_string(text: &mut Vec<u8>, string: &str) {
+    // Writing into memory does not fail, nor does a string fail to be one.
+    serde_json::to_writer(text, string).ok();
 }
 
 /// The size of a WebSocket frame around so many bytes.

@@ -443,3 +443,24 @@ pub fn put_close(out: &mut Vec<u8>, code: u16, reason: &str) {
     payload.truncate(125);
     put(out, Opcode::Close, &payload);
 }
+
+/// The frames in bytes that this server made: whether each is text, and its payload.
+pub(crate) fn server_frames(mut bytes: &[u8]) -> impl Iterator<Item = (bool, &[u8])> {
+    std::iter::from_fn(move || {
+        let (head, rest) = bytes.split_first_chunk::<2>()?;
+        let (len, rest) = match head[1] {
+            126 => {
+                let (len, rest) = rest.split_first_chunk()?;
+                (u64::from(u16::from_be_bytes(*len)), rest)
+            }
+            127 => {
+                let (len, rest) = rest.split_first_chunk()?;
+                (u64::from_be_bytes(*len), rest)
+            }
+            short => (u64::from(short), rest),
+        };
+        let (payload, rest) = rest.split_at_checked(usize::try_from(len).ok()?)?;
+        bytes = rest;
+        Some((head[0] & 0x0f == Opcode::Text.bits(), payload))
+    })
+}

@@ -14,7 +14,7 @@ use socketioxide::handler::ConnectHandler;
 
 use super::client::{Client, Clients};
 use super::pump::Pump;
-use crate::keys::{Denial, Keys};
+use crate::keys::{Denial, Keys, brought};
 
 /// The namespaces of one transport.
 pub(super) struct Namespaces {
@@ -127,8 +127,7 @@ impl Rules {
         name: &ChannelName,
         pump: &Pump,
     ) -> Result<Offset, Denial> {
-        let key = auth.and_then(|auth| auth.get("apikey").or_else(|| auth.get("token")));
-        let key = key.and_then(Value::as_str);
+        let key = auth.and_then(brought);
         self.keys.check(client.identity.as_ref(), key, name)?;
         let after = pump.head().ok_or(Denial::Invalid)?;
         if client.join(self.max_namespaces) {

@@ -1,0 +1,326 @@
+//! A session on a WebSocket: one task.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+use super::heart::Heart;
+use super::outbox::{Outbox, Outgoing};
+use super::packet::Packet;
+use super::{Close, Message, Options, Session};
+use crate::clients::{Client, Told};
+use crate::feed::Batch;
+use crate::ws::frame::{self, Opcode};
+use crate::ws::socket::{ReadError, Socket};
+
+/// Turns that a client has before others have theirs.
+const TURNS: usize = 4;
+/// Bytes of answers that may wait while more is read.
+const MOST_UNANSWERED: usize = 64 * 1024;
+
+/// A session on a WebSocket.
+pub(super) struct Websocket<S> {
+    socket: Socket,
+    inner: Inner<S>,
+}
+
+/// The session, and what reading from its socket may change.
+struct Inner<S> {
+    session: S,
+    out: Outbox,
+    heart: Heart,
+    client: Arc<Client>,
+    options: Arc<Options>,
+    inbound: Inbound,
+    /// Since when the peer has taken nothing, while something waits.
+    stalled: Option<Instant>,
+    finishing: bool,
+}
+
+/// How much a client sends.
+#[derive(Debug)]
+struct Inbound {
+    since: Instant,
+    count: u32,
+}
+
+// === impl Websocket ===
+
+impl<S: Session> Websocket<S> {
+    pub(super) fn new(
+        socket: Socket,
+        session: S,
+        out: Outbox,
+        client: Arc<Client>,
+        options: Arc<Options>,
+    ) -> Self {
+        let inner = Inner {
+            session,
+            out,
+            heart: Heart::new(&options),
+            client,
+            options,
+            inbound: Inbound::new(),
+            stalled: None,
+            finishing: false,
+        };
+        Self { socket, inner }
+    }
+
+    /// Serves the client until one side has had enough.
+    pub(super) async fn run(mut self) {
+        let mut sleep = pin!(tokio::time::sleep_until(self.inner.next_time()));
+        let reason = poll_fn(|cx| self.poll(cx, sleep.as_mut())).await;
+        let Self { socket, inner } = self;
+        inner.client.ended(reason);
+        let code = close_code(reason);
+        let mut socket = Some(socket);
+        poll_fn(|cx| {
+            if let Some(socket) = socket.take() {
+                socket.close(cx, code, reason);
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, mut sleep: Pin<&mut Sleep>) -> Poll<&'static str> {
+        match self.inner.client.told(cx) {
+            Some(Told::Close(reason)) => return Poll::Ready(reason),
+            Some(Told::Finish) => self.inner.finishing = true,
+            None => {}
+        }
+        // What has nothing more to give has told the runtime to wake this task, and is not asked again.
+        let (mut reads, mut writes) = (true, true);
+        for _ in 0..TURNS {
+            while sleep.as_mut().poll(cx).is_ready() {
+                if let Err(Close(reason)) = self.inner.on_time(Instant::now()) {
+                    return Poll::Ready(reason);
+                }
+                sleep.as_mut().reset(self.inner.next_time());
+                writes = true;
+            }
+            if reads && self.socket.queued() + self.inner.out.bytes() < MOST_UNANSWERED {
+                match self.poll_read(cx) {
+                    Poll::Ready(Ok(())) => writes = true,
+                    Poll::Ready(Err(Close(reason))) => return Poll::Ready(reason),
+                    Poll::Pending => reads = false,
+                }
+            }
+            if writes {
+                match self.poll_write(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(Close(reason))) => return Poll::Ready(reason),
+                    Poll::Pending => writes = false,
+                }
+            }
+            if !reads && !writes {
+                break;
+            }
+        }
+        // A stall makes the next time come earlier.
+        let next = self.inner.next_time();
+        if next < sleep.deadline() {
+            sleep.as_mut().reset(next);
+            if sleep.as_mut().poll(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
+        }
+        if self.inner.finishing && !self.is_behind() {
+            return Poll::Ready("shutdown");
+        }
+        if reads && !self.is_held() || writes {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    fn is_behind(&self) -> bool {
+        self.socket.is_behind() || !self.inner.out.is_empty() || self.inner.session.is_behind()
+    }
+
+    /// Whether nothing more is read until answers are taken.
+    fn is_held(&self) -> bool {
+        self.socket.queued() + self.inner.out.bytes() >= MOST_UNANSWERED
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
+        let inner = &mut self.inner;
+        let mut outcome = Ok(());
+        let mut controls = Vec::new();
+        let read = self.socket.poll_read(cx, |message| {
+            if outcome.is_ok() {
+                outcome = inner.take(message, &mut controls);
+            }
+        });
+        for (opcode, payload) in controls {
+            self.socket.queue(opcode, &payload);
+        }
+        outcome?;
+        read.map_err(|error| match error {
+            ReadError::Closed => Close("transport_close"),
+            ReadError::Io(error) => lost(&error),
+            ReadError::Violation(violation) => Close(violation.reason()),
+        })
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
+        let inner = &mut self.inner;
+        let mut batch = Batch::default();
+        // With something begun, the peer's buffer was full a moment ago: whatever waits can be looked up when that is gone.
+        let filled = if self.socket.is_behind() {
+            Poll::Pending
+        } else {
+            inner.session.poll_fill(cx, &mut batch, &mut inner.out)
+        };
+        if let Poll::Ready(Err(close)) = filled {
+            return Poll::Ready(Err(close));
+        }
+        for packet in inner.out.take() {
+            match packet {
+                Outgoing::Text(text) => self.socket.queue(Opcode::Text, text.as_bytes()),
+                Outgoing::Binary(bytes) => self.socket.queue(Opcode::Binary, &bytes),
+            }
+        }
+        if batch.is_empty() && !self.socket.is_behind() {
+            return filled;
+        }
+        match self.socket.poll_write(cx, &batch) {
+            Poll::Ready(Ok(count)) => {
+                inner.session.passed(&batch, count);
+                let delivered = batch.deliveries(count);
+                inner.client.clients().deliveries.inc_by(delivered);
+                inner.stalled = None;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(lost(&error))),
+            Poll::Pending => inner
+                .stall(Instant::now())
+                .map_or_else(|close| Poll::Ready(Err(close)), |()| Poll::Pending),
+        }
+    }
+}
+
+// === impl Inner ===
+
+impl<S: Session> Inner<S> {
+    fn take(
+        &mut self,
+        message: frame::Message,
+        controls: &mut Vec<(Opcode, Vec<u8>)>,
+    ) -> Result<(), Close> {
+        self.inbound.count(self.options.max_inbound_rate)?;
+        match message {
+            frame::Message::Text(text) => self.packet(&text),
+            frame::Message::Binary(bytes) => {
+                self.session.message(Message::Binary(bytes), &mut self.out)
+            }
+            frame::Message::Ping(payload) => {
+                controls.push((Opcode::Pong, payload));
+                Ok(())
+            }
+            frame::Message::Pong => Ok(()),
+            frame::Message::Close(_) => Err(Close("transport_close")),
+        }
+    }
+
+    fn packet(&mut self, text: &str) -> Result<(), Close> {
+        match Packet::parse(text) {
+            Ok(Packet::Message(text)) => self.session.message(Message::Text(text), &mut self.out),
+            Ok(Packet::Pong(_)) => {
+                self.heart.pong(&self.options);
+                Ok(())
+            }
+            Ok(Packet::Close) => Err(Close("transport_close")),
+            Ok(Packet::Noop | Packet::Upgrade) => Ok(()),
+            // In this revision only the server pings.
+            Ok(Packet::Open | Packet::Ping(_)) | Err(_) => Err(Close("parse_error")),
+        }
+    }
+
+    fn on_time(&mut self, now: Instant) -> Result<(), Close> {
+        self.heart.beat(now, &self.options, &mut self.out)?;
+        if self.session.deadline().is_some_and(|due| due <= now) {
+            self.session.expired()?;
+        }
+        self.stall_limits(now)
+    }
+
+    /// Notes that the peer takes nothing.
+    fn stall(&mut self, now: Instant) -> Result<(), Close> {
+        self.stalled.get_or_insert(now);
+        self.stall_limits(now)
+    }
+
+    fn stall_limits(&mut self, now: Instant) -> Result<(), Close> {
+        let Some(since) = self.stalled else {
+            return Ok(());
+        };
+        let late = now.duration_since(since) >= self.options.max_lag;
+        if late || self.session.bytes_behind() > self.options.max_lag_bytes {
+            self.stalled = None;
+            return self.session.lags(&mut self.out);
+        }
+        Ok(())
+    }
+
+    /// When something is due that nobody wakes this task for.
+    fn next_time(&self) -> Instant {
+        let lag = self.stalled.map(|since| since + self.options.max_lag);
+        let others = [lag, self.session.deadline()];
+        others
+            .into_iter()
+            .flatten()
+            .fold(self.heart.due(), Instant::min)
+    }
+}
+
+// === impl Inbound ===
+
+impl Inbound {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            count: 0,
+        }
+    }
+
+    fn count(&mut self, most: u32) -> Result<(), Close> {
+        self.count += 1;
+        if self.count <= most {
+            return Ok(());
+        }
+        let now = Instant::now();
+        if now.duration_since(self.since) < Duration::from_secs(1) {
+            return Err(Close("flood"));
+        }
+        (self.since, self.count) = (now, 1);
+        Ok(())
+    }
+}
+
+fn lost(error: &io::Error) -> Close {
+    match error.kind() {
+        // The guard of the connection gave up on the peer.
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::TimedOut => Close("write_stalled"),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Close("transport_close"),
+        _ => Close("transport_error"),
+    }
+}
+
+/// The code of the close frame (RFC 6455, 7.4.1).
+fn close_code(reason: &str) -> u16 {
+    match reason {
+        "transport_close" => 1000,
+        "shutdown" => 1001,
+        "invalid_frame" => 1002,
+        "too_large" | "too_many_fragments" => 1009,
+        "slow" | "gap" => 1013,
+        _ => 1008,
+    }
+}

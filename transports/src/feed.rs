@@ -1,0 +1,268 @@
+//! What one client is served: the channels that it follows, as one stream of frames.
+//!
+//! A client costs a cursor for each channel, and nothing that waits for it is held for it. A [`Batch`] shows what lies in front
+//! of the cursors; they move only past what was begun to be written. So a client that takes nothing pins at most the one entry
+//! that it has half of.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use evows_core::hub::{Ahead, Channel, Cursor, Entry, Frame, FrameKey, Gap, Offset, Variant};
+use smallvec::SmallVec;
+
+/// Entries that one batch shows at most.
+const MOST: usize = 64;
+
+/// Entries to be written to one client, in order.
+#[derive(Debug, Default)]
+pub struct Batch {
+    items: SmallVec<[Item; MOST]>,
+    ahead: SmallVec<[Ahead; 1]>,
+}
+
+/// An entry and which of its frames is written. The frame is made.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    entry: Arc<Entry>,
+    key: FrameKey,
+    from: usize,
+}
+
+/// The channels that one client follows, each with what `T` says about it.
+#[derive(Debug)]
+pub(crate) struct Feed<T>(SmallVec<[Following<T>; 1]>);
+
+/// One channel that a client follows.
+#[derive(Debug)]
+pub(crate) struct Following<T> {
+    pub(crate) cursor: Cursor,
+    pub(crate) about: T,
+    key: FrameKey,
+}
+
+/// A client has fallen behind what a channel retains.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gapped {
+    /// Which channel it is, to be passed to [`Feed::pass_gap`].
+    pub(crate) at: usize,
+    pub(crate) gap: Gap,
+}
+
+// === impl Batch ===
+
+impl Batch {
+    /// How many entries it has.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub(crate) fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// How many of the first `count` reach the client: some may be kept from it, such as those with reserved names.
+    pub(crate) fn deliveries(&self, count: usize) -> u64 {
+        let begun = self.items.iter().take(count);
+        begun.filter(|item| item.len() > 0).count() as u64
+    }
+
+    fn clear(&mut self) {
+        self.items.clear();
+        self.ahead.clear();
+    }
+}
+
+// === impl Item ===
+
+impl Item {
+    pub(crate) fn frame(&self) -> Option<&Frame> {
+        self.entry.framed(self.key)
+    }
+
+    /// Bytes on the wire.
+    pub(crate) fn len(&self) -> usize {
+        self.frame().map_or(0, Frame::len)
+    }
+
+    fn offset(&self) -> Offset {
+        self.entry.position.offset
+    }
+}
+
+// === impl Feed ===
+
+impl<T> Feed<T> {
+    pub(crate) fn new() -> Self {
+        Self(SmallVec::new())
+    }
+
+    pub(crate) fn list(&self) -> &[Following<T>] {
+        &self.0
+    }
+
+    /// Follows a channel from where `cursor` stands, its entries framed in `variant`.
+    pub(crate) fn follow(&mut self, cursor: Cursor, variant: Variant, about: T) {
+        let key = cursor.channel().frame_key(variant);
+        self.0.push(Following { cursor, about, key });
+    }
+
+    /// Follows it no more.
+    pub(crate) fn leave(&mut self, channel: &str) -> Option<T> {
+        let at = self.find(channel)?;
+        let left = self.0.remove(at);
+        if self.0.len() <= 1 {
+            self.0.shrink_to_fit();
+        }
+        Some(left.about)
+    }
+
+    /// Whether it follows the channel of this name.
+    pub(crate) fn follows(&self, channel: &str) -> bool {
+        self.find(channel).is_some()
+    }
+
+    fn find(&self, channel: &str) -> Option<usize> {
+        let mut names = self.0.iter().map(|it| it.cursor.channel().name().as_str());
+        names.position(|name| name == channel)
+    }
+
+    /// Whether anything waits.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.0.iter().any(|it| it.cursor.is_behind())
+    }
+
+    /// Bytes that wait in all.
+    pub(crate) fn bytes_behind(&self) -> u64 {
+        self.0.iter().map(|it| it.cursor.bytes_behind()).sum()
+    }
+
+    /// Shows what waits. Of one event the root's copy comes first (contract section 9, vector 8).
+    pub(crate) fn fill(
+        &mut self,
+        batch: &mut Batch,
+        frame: impl Fn(&Following<T>, &Entry) -> Frame,
+    ) -> Result<(), Gapped> {
+        batch.clear();
+        match self.0.as_mut_slice() {
+            [] => return Ok(()),
+            [only] => {
+                if !only.cursor.is_behind() {
+                    return Ok(());
+                }
+                batch.ahead.push(only.show(0, MOST, &mut batch.items));
+            }
+            several => merge(several, batch),
+        }
+        for (at, ahead) in batch.ahead.iter().enumerate() {
+            if let Some(gap) = ahead.gap {
+                return Err(Gapped { at, gap });
+            }
+            if ahead.shown() == 0
+                && let Some(it) = self.0.get_mut(at)
+            {
+                it.cursor.pass_all(ahead);
+            }
+        }
+        for item in &batch.items {
+            if let Some(from) = self.0.get(item.from) {
+                item.entry.frame(item.key, |entry| frame(from, entry));
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves past the first `count` entries of a batch that was filled here.
+    pub(crate) fn passed(&mut self, batch: &Batch, count: usize) {
+        let begun = batch.items.get(..count).unwrap_or(&batch.items);
+        for (at, (it, ahead)) in self.0.iter_mut().zip(&batch.ahead).enumerate() {
+            let own = begun.iter().filter(|item| item.from == at);
+            let (count, last) = own.fold((0, None), |(n, _), item| (n + 1, Some(item.offset())));
+            if let Some(last) = last {
+                it.cursor.pass(ahead, count, last);
+            }
+        }
+    }
+
+    /// Moves past what is missing.
+    pub(crate) fn pass_gap(&mut self, gapped: &Gapped) {
+        if let Some(it) = self.0.get_mut(gapped.at) {
+            let ahead = it.cursor.peek(0, |_| {});
+            it.cursor.pass(&ahead, 0, gapped.gap.through.offset);
+        }
+    }
+
+    /// Moves to the heads, and says what each channel's client misses by that.
+    pub(crate) fn skip(&mut self, mut missed: impl FnMut(&Following<T>, Gap)) {
+        for it in &mut self.0 {
+            let (after, epoch) = (it.cursor.offset(), it.cursor.channel().head().epoch);
+            it.cursor.skip();
+            let through = it.cursor.offset();
+            if through > after {
+                let [after, through] =
+                    [after, through].map(|offset| evows_core::hub::Position { epoch, offset });
+                missed(it, Gap { after, through });
+            }
+        }
+    }
+
+    /// Whether something waits; `Ready(Err)` names a channel that is closed. While pending, the task is woken by whatever comes.
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Arc<Channel>>> {
+        let mut ready = Poll::Pending;
+        for it in &mut self.0 {
+            match it.cursor.poll_ready(cx) {
+                Poll::Ready(true) => ready = Poll::Ready(Ok(())),
+                Poll::Ready(false) => return Poll::Ready(Err(Arc::clone(it.cursor.channel()))),
+                Poll::Pending => {}
+            }
+        }
+        ready
+    }
+}
+
+/// Merges what waits in several channels by offset, as far as all of them were looked at.
+fn merge<T>(several: &[Following<T>], batch: &mut Batch) {
+    let share = MOST / several.len().clamp(1, MOST / 4);
+    // The root is looked at last. An event is appended to the root first, so what is seen elsewhere is then seen there, too.
+    let is_root = |it: &Following<T>| it.cursor.channel().name().is_root();
+    let (roots, others): (Vec<_>, Vec<_>) =
+        several.iter().enumerate().partition(|(_, it)| is_root(it));
+    let mut shown: Vec<_> = others
+        .into_iter()
+        .chain(roots)
+        .map(|(at, it)| (at, it.show(at, share, &mut batch.items)))
+        .collect();
+    shown.sort_by_key(|(at, _)| *at);
+    // Behind the last one shown of a channel that has more, that channel's next one may come.
+    let partly = shown
+        .iter()
+        .filter(|(_, ahead)| ahead.shown() == share as u64);
+    let bound = partly.map(|(_, ahead)| ahead.reached()).min();
+    if let Some(bound) = bound {
+        batch.items.retain(|item| item.offset() <= bound);
+    }
+    let order = |item: &Item| {
+        let root = several.get(item.from).is_some_and(is_root);
+        (item.offset(), !root)
+    };
+    batch.items.sort_by_key(order);
+    batch.ahead = shown.into_iter().map(|(_, ahead)| ahead).collect();
+}
+
+// === impl Following ===
+
+impl<T> Following<T> {
+    fn show(&self, from: usize, most: usize, items: &mut SmallVec<[Item; MOST]>) -> Ahead {
+        self.cursor.peek(most, |entry| {
+            items.push(Item {
+                entry: Arc::clone(entry),
+                key: self.key,
+                from,
+            });
+        })
+    }
+}
