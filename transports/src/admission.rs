@@ -66,7 +66,7 @@ mod tests {
         assert_eq!(taken(20), 10);
         tokio::time::advance(Duration::from_millis(300)).await;
         assert_eq!(taken(20), 3);
-        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::advance(Duration::from_mins(1)).await;
         assert_eq!(taken(20), 10);
         assert!(Admission::new(0).take());
     }

@@ -147,7 +147,12 @@ pub trait Session: Send + 'static {
         0
     }
 
-    /// The client took nothing for too long, or too much waits for it.
+    /// Whether something that waited is gone.
+    fn is_overrun(&self) -> bool {
+        false
+    }
+
+    /// The client took nothing for too long, or too much waits for it, or waited.
     fn lags(&mut self, _out: &mut Outbox) -> Result<(), Close> {
         Err(Close("slow"))
     }

@@ -136,6 +136,11 @@ impl<T> Feed<T> {
         self.0.iter().any(|it| it.cursor.is_behind())
     }
 
+    /// Whether something that waited is gone.
+    pub(crate) fn is_overrun(&self) -> bool {
+        self.0.iter().any(|it| it.cursor.is_overrun())
+    }
+
     /// Bytes that wait in all.
     pub(crate) fn bytes_behind(&self) -> u64 {
         self.0.iter().map(|it| it.cursor.bytes_behind()).sum()

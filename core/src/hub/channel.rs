@@ -202,6 +202,10 @@ impl Channel {
         }
     }
 
+    pub(super) fn evicted(&self) -> Offset {
+        self.ring.read().evicted()
+    }
+
     /// Bytes that lie in front of a cursor.
     pub(super) fn bytes_ahead_of(&self, place: u64) -> u64 {
         self.ring.read().ahead_of(place).1

@@ -77,6 +77,11 @@ impl Cursor {
         self.channel.newest() > self.after
     }
 
+    /// Whether entries in front of it are no longer retained.
+    pub fn is_overrun(&self) -> bool {
+        self.channel.evicted() > self.after
+    }
+
     /// Bytes that wait: envelopes, attachments, and what the log keeps beside them.
     pub fn bytes_behind(&self) -> u64 {
         self.channel.bytes_ahead_of(self.place)

@@ -368,7 +368,7 @@ impl<S: Session> State<S> {
         }
         let late = !self.polled && now.duration_since(self.idle_since) >= options.max_lag;
         let much = session.bytes_behind() > options.max_lag_bytes;
-        if session.is_behind() && (late || much) {
+        if session.is_behind() && (late || much || session.is_overrun()) {
             session.lags(&mut self.out)?;
             self.idle_since = now;
         }

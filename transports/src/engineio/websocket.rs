@@ -262,9 +262,14 @@ impl<S: Session> Inner<S> {
             return Ok(());
         };
         let late = now.duration_since(since) >= self.options.max_lag;
-        if late || self.session.bytes_behind() > self.options.max_lag_bytes {
+        let much = || self.session.bytes_behind() > self.options.max_lag_bytes;
+        if late || self.session.is_overrun() || much() {
             self.stalled = None;
-            return self.session.lags(&mut self.out);
+            self.session.lags(&mut self.out)?;
+            if self.out.bytes() > MOST_UNANSWERED {
+                // It does not even take what it is told of that.
+                return Err(Close("slow"));
+            }
         }
         Ok(())
     }

@@ -279,7 +279,7 @@ fn an_unknown_engine_is_named_with_those_there_are() {
     use evows_core::config::Settings;
     use evows_transports::socketio::Config;
 
-    let problems = Settings::from_text("engine = \"native\"")
+    let problems = Settings::from_text("engine = \"nativ\"")
         .read::<Config>()
         .unwrap_err();
     let message = format!("{problems:?}");

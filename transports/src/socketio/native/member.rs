@@ -351,10 +351,19 @@ impl Session for Member {
         self.feed.bytes_behind()
     }
 
+    fn is_overrun(&self) -> bool {
+        self.feed.is_overrun()
+    }
+
     fn lags(&mut self, out: &mut Outbox) -> Result<(), Close> {
-        self.shared.clients.undelivered("slow");
+        let reason = if self.feed.is_overrun() {
+            "gap"
+        } else {
+            "slow"
+        };
+        self.shared.clients.undelivered(reason);
         if self.shared.options.slow_client == SlowClient::Disconnect {
-            return Err(Close("slow"));
+            return Err(Close(reason));
         }
         self.feed.skip(|following, gap| {
             let channel = following.cursor.channel();

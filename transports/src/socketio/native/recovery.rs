@@ -143,7 +143,9 @@ mod tests {
         assert_eq!(Signer::default().check("/a", &pid), None);
         let forged = pid.replacen(":7:", ":1:", 1);
         assert_eq!(signer.check("/a", &forged), None);
-        for nonsense in ["", ":", "a:b:c:d", &pid[..pid.len() - 1]] {
+        let mut short = pid.clone();
+        short.pop();
+        for nonsense in ["", ":", "a:b:c:d", &short] {
             assert_eq!(signer.check("/a", nonsense), None);
         }
     }
