@@ -62,7 +62,7 @@ impl Host for Server {
             Some(files) => Some(Tls::load(files).await?),
             None => None,
         };
-        let (listener, address) = listen::listen(config.listen)?;
+        let (listener, address) = listen::listen(config.listen, config.tcp_user_timeout.0)?;
         Ok(Box::new(Bound {
             address,
             listener,

@@ -152,9 +152,8 @@ impl<A: Application> Shared<A> {
         // It ends with its connection, which the server and `Clients` can close.
         tokio::spawn(async move {
             if let Some(socket) = taken(upgrade, &options, &client).await {
-                Websocket::new(socket, session, out, client, options)
-                    .run()
-                    .await;
+                // On a task of its own size: this one's is that of the handshake.
+                tokio::spawn(Websocket::new(socket, session, out, client, options).run());
             }
         });
         Ok(response)

@@ -1,5 +1,6 @@
 //! Session ids.
 
+use std::cell::RefCell;
 use std::fmt;
 
 use base64::Engine;
@@ -7,6 +8,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// Random bytes in an id: 20 characters, as Node's have.
 const BYTES: usize = 15;
+
+/// Ids for which the system is asked for randomness at once.
+const POOLED: usize = 32;
+
+thread_local! {
+    /// Random bytes that no id was made of yet.
+    static POOL: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// An id that nobody can guess: whoever knows it can speak for the session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,9 +26,19 @@ pub(crate) struct Sid([u8; BYTES]);
 impl Sid {
     /// An id; `None` when the system has no randomness to give.
     pub(crate) fn random() -> Option<Self> {
-        let mut bytes = [0; BYTES];
-        getrandom::fill(&mut bytes).ok()?;
-        Some(Self(bytes))
+        POOL.with_borrow_mut(|pool| {
+            if pool.is_empty() {
+                pool.resize(BYTES * POOLED, 0);
+                if getrandom::fill(pool).is_err() {
+                    pool.clear();
+                }
+            }
+            let mut bytes = [0; BYTES];
+            let from = pool.len().checked_sub(BYTES)?;
+            bytes.copy_from_slice(pool.get(from..)?);
+            pool.truncate(from);
+            Some(Self(bytes))
+        })
     }
 
     /// Reads one that a client presents.

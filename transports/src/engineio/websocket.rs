@@ -1,12 +1,12 @@
 //! A session on a WebSocket: one task.
 
-use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
 use super::heart::Heart;
@@ -27,6 +27,15 @@ const MOST_UNANSWERED: usize = 64 * 1024;
 pub(super) struct Websocket<S> {
     socket: Socket,
     inner: Inner<S>,
+}
+
+pin_project! {
+    /// A WebSocket that is served. Written out, because it is most of what an idle client costs.
+    pub(super) struct Running<S> {
+        websocket: Websocket<S>,
+        #[pin]
+        sleep: Sleep,
+    }
 }
 
 /// The session, and what reading from its socket may change.
@@ -73,20 +82,12 @@ impl<S: Session> Websocket<S> {
     }
 
     /// Serves the client until one side has had enough.
-    pub(super) async fn run(mut self) {
-        let mut sleep = pin!(tokio::time::sleep_until(self.inner.next_time()));
-        let reason = poll_fn(|cx| self.poll(cx, sleep.as_mut())).await;
-        let Self { socket, inner } = self;
-        inner.client.ended(reason);
-        let code = close_code(reason);
-        let mut socket = Some(socket);
-        poll_fn(|cx| {
-            if let Some(socket) = socket.take() {
-                socket.close(cx, code, reason);
-            }
-            Poll::Ready(())
-        })
-        .await;
+    pub(super) fn run(self) -> Running<S> {
+        let sleep = tokio::time::sleep_until(self.inner.next_time());
+        Running {
+            websocket: self,
+            sleep,
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, mut sleep: Pin<&mut Sleep>) -> Poll<&'static str> {
@@ -203,6 +204,20 @@ impl<S: Session> Websocket<S> {
                 .stall(Instant::now())
                 .map_or_else(|close| Poll::Ready(Err(close)), |()| Poll::Pending),
         }
+    }
+}
+
+// === impl Running ===
+
+impl<S: Session> Future for Running<S> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        this.websocket.poll(cx, this.sleep).map(|reason| {
+            this.websocket.inner.client.ended(reason);
+            this.websocket.socket.close(close_code(reason), reason);
+        })
     }
 }
 

@@ -155,40 +155,43 @@ impl Shared {
 
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, slot: Slot) {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        if let Err(error) = self.tune(&stream) {
+        // On Linux it has this from the listener.
+        #[cfg(not(target_os = "linux"))]
+        if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set the options of a connection");
         }
         let connection = Connection::default();
         let stream = Guarded::new(stream, connection.clone(), Arc::clone(&self.guard), slot);
         match &self.tls {
             None => self.http(stream, peer, connection).await,
+            // Boxed, so that plain connections do not pay for its size.
             #[cfg(feature = "tls")]
-            Some(tls) => {
-                let handshake =
-                    tokio::time::timeout(self.config.header_timeout.0, tls.accept(stream));
-                tokio::select! {
-                    stream = handshake => match stream {
-                        Ok(Ok(stream)) => self.http(stream, peer, connection).await,
-                        Ok(Err(error)) => {
-                            tracing::debug!(%error, %peer, "TLS handshake failed");
-                            self.metrics.refuse(&COMPONENT, "tls_handshake");
-                        }
-                        Err(_) => self.metrics.refuse(&COMPONENT, "tls_handshake_timeout"),
-                    },
-                    () = self.service.shutdown.started() => {}
-                }
-            }
+            Some(tls) => Box::pin(self.over_tls(tls, stream, peer, connection)).await,
             #[cfg(not(feature = "tls"))]
             Some(Tls(never)) => match *never {},
         }
     }
 
-    fn tune(&self, stream: &TcpStream) -> io::Result<()> {
-        stream.set_nodelay(true)?;
-        #[cfg(target_os = "linux")]
-        socket2::SockRef::from(stream)
-            .set_tcp_user_timeout(Some(self.config.tcp_user_timeout.0))?;
-        Ok(())
+    #[cfg(feature = "tls")]
+    async fn over_tls(
+        &self,
+        tls: &Tls,
+        stream: Guarded<TcpStream>,
+        peer: SocketAddr,
+        connection: Connection,
+    ) {
+        let handshake = tokio::time::timeout(self.config.header_timeout.0, tls.accept(stream));
+        tokio::select! {
+            stream = handshake => match stream {
+                Ok(Ok(stream)) => self.http(stream, peer, connection).await,
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, %peer, "TLS handshake failed");
+                    self.metrics.refuse(&COMPONENT, "tls_handshake");
+                }
+                Err(_) => self.metrics.refuse(&COMPONENT, "tls_handshake_timeout"),
+            },
+            () = self.service.shutdown.started() => {}
+        }
     }
 
     /// Serves requests until the connection ends, becomes a WebSocket, or has nothing in flight at shutdown.

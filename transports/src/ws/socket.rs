@@ -6,7 +6,7 @@
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
@@ -190,10 +190,11 @@ impl Socket {
     }
 
     /// Says goodbye, as far as the peer takes it at once, and closes.
-    pub(crate) fn close(mut self, cx: &mut Context<'_>, code: u16, reason: &str) {
+    pub(crate) fn close(&mut self, code: u16, reason: &str) {
         if self.begun.is_none() {
             put_close(&mut self.control, code, reason);
             // Best effort: the peer sees the end of the connection all the same.
+            let cx = &mut Context::from_waker(Waker::noop());
             drop(self.poll_write(cx, &Batch::default()).map_ok(|_| ()));
             drop(Pin::new(&mut self.wire).poll_shutdown(cx).map_ok(|()| ()));
         }
