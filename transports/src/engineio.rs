@@ -93,6 +93,18 @@ pub enum Message<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Close(pub &'static str);
 
+// === impl Options ===
+
+impl Default for Options {
+    /// As in `evows.toml`, at `/engine.io/`.
+    fn default() -> Self {
+        Self {
+            path: "/engine.io/".to_owned(),
+            ..crate::socketio::Config::default().native().engineio
+        }
+    }
+}
+
 // === impl Handshake ===
 
 impl Handshake<'_> {

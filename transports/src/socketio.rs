@@ -306,15 +306,14 @@ impl TransportPlugin for SocketIo {
         let keys = Keys::new(config.handshake_key, Arc::clone(&access), cx.environment());
         let engine: Arc<dyn Transport> = match config.engine {
             Engine::Native => {
-                let native = Native::new(
-                    cx.id(),
-                    config.native(),
-                    cx.hub(),
-                    &access,
-                    cx.metrics(),
-                    Arc::new(keys),
-                    Arc::new(Ignored),
-                );
+                let parts = native::Parts {
+                    hub: Arc::clone(cx.hub()),
+                    access,
+                    metrics: cx.metrics().clone(),
+                    gate: Arc::new(keys),
+                    inbound: Arc::new(Ignored),
+                };
+                let native = Native::new(cx.id(), config.native(), parts);
                 cx.mount(config.path.trim_end_matches('/'), native.router());
                 Arc::new(native)
             }

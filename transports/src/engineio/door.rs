@@ -14,6 +14,7 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use evows_core::http::Peer;
+use evows_core::metrics::Metrics;
 use hyper::upgrade::OnUpgrade;
 use parking_lot::Mutex;
 
@@ -22,6 +23,7 @@ use super::polling::Polling;
 use super::query::Query;
 use super::websocket::Websocket;
 use super::{Application, Handshake, Options, Outbox, Refusal, Session, Sid};
+use crate::admission::Admission;
 use crate::clients::{Client, Clients};
 use crate::http::{Limits, Wire};
 use crate::ws::frame::{self, Opcode};
@@ -53,6 +55,13 @@ enum Carrier {
 // === impl Server ===
 
 impl<A: Application> Server<A> {
+    /// A server of its own, which counts under the name of `component`.
+    pub fn new(component: &str, application: A, options: Options, metrics: &Metrics) -> Self {
+        let admission = Admission::new(options.max_handshakes_per_second);
+        let clients = Clients::new(&component.into(), metrics, admission);
+        Self::with_clients(application, options, Arc::new(clients))
+    }
+
     pub(crate) fn with_clients(application: A, options: Options, clients: Arc<Clients>) -> Self {
         let places = Limits::new(
             options.max_polling_sessions,
@@ -249,10 +258,18 @@ impl<A: Application> Shared<A> {
         session: &Arc<Polling<A::Session>>,
     ) -> Result<Response, Refusal> {
         let (response, upgrade) = switch(request)?;
-        if !session.probe() {
-            return Err(Refusal::BadRequest);
-        }
         let (shared, session) = (Arc::clone(self), Arc::clone(session));
+        if !session.probe() {
+            // It has one already. As in Node, the new one is opened, and closed at once.
+            shared.clients.refuse("second_websocket");
+            tokio::spawn(async move {
+                let socket = taken(upgrade, &shared.options, session.client()).await;
+                if let Some(mut socket) = socket {
+                    socket.close(1008, "second_websocket");
+                }
+            });
+            return Ok(response);
+        }
         tokio::spawn(async move {
             let options = &shared.options;
             let moved = tokio::time::timeout(options.upgrade_timeout, async {

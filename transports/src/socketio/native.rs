@@ -66,6 +66,24 @@ pub trait Gate: Send + Sync + 'static {
     ) -> Result<(), Denial>;
 }
 
+/// What an engine works with.
+pub struct Parts {
+    /// Whose channels it serves.
+    pub hub: Arc<Hub>,
+    /// Where the key comes from that positions are signed with.
+    pub access: Arc<Access>,
+    /// What it counts in.
+    pub metrics: Metrics,
+    /// Who is let in.
+    pub gate: Arc<dyn Gate>,
+    /// Who takes what clients send.
+    pub inbound: Arc<dyn Inbound>,
+}
+
+/// Lets everybody into every open channel.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Open;
+
 /// The engine: a transport, whose routes are [`Native::router`].
 pub struct Native {
     shared: Arc<Shared>,
@@ -89,24 +107,15 @@ struct App(Arc<Shared>);
 // === impl Native ===
 
 impl Native {
-    /// An engine that serves the channels of `hub` to whom `gate` lets in, and hands what clients send to `inbound`. It counts
-    /// under the name of `component`.
-    pub fn new(
-        component: &str,
-        options: Options,
-        hub: &Arc<Hub>,
-        access: &Arc<Access>,
-        metrics: &Metrics,
-        gate: Arc<dyn Gate>,
-        inbound: Arc<dyn Inbound>,
-    ) -> Self {
+    /// An engine that counts under the name of `component`.
+    pub fn new(component: &str, options: Options, parts: Parts) -> Self {
         let admission = Admission::new(options.engineio.max_handshakes_per_second);
-        let clients = Arc::new(Clients::new(&component.into(), metrics, admission));
+        let clients = Arc::new(Clients::new(&component.into(), &parts.metrics, admission));
         let engineio = options.engineio.clone();
         let shared = Arc::new(Shared {
-            hub: Arc::clone(hub),
-            gate,
-            inbound,
+            hub: parts.hub,
+            gate: parts.gate,
+            inbound: parts.inbound,
             framer: Framer::new(&options, Arc::clone(&clients)),
             options,
             signer: Signer::default(),
@@ -116,7 +125,7 @@ impl Native {
         Self {
             server: engineio::Server::with_clients(app, engineio, clients),
             shared,
-            access: Arc::clone(access),
+            access: parts.access,
         }
     }
 
@@ -140,6 +149,27 @@ impl Transport for Native {
 
     async fn drain(&self, over: Duration) {
         self.shared.clients.drain(over).await;
+    }
+}
+
+// === impl Options ===
+
+impl Default for Options {
+    /// As in `evows.toml`.
+    fn default() -> Self {
+        super::Config::default().native()
+    }
+}
+
+// === impl Open ===
+
+impl Gate for Open {
+    fn admit(&self, _: &Handshake<'_>) -> Result<Option<Identity>, Refusal> {
+        Ok(None)
+    }
+
+    fn join(&self, _: Option<&Identity>, _: Option<&Value>, _: &ChannelName) -> Result<(), Denial> {
+        Ok(())
     }
 }
 
