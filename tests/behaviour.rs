@@ -7,6 +7,7 @@ mod behaviour {
     mod clients;
     mod diagnostics;
     mod harness;
+    mod inbound;
     mod shutdown;
     mod slow_clients;
     mod vectors;
