@@ -1,10 +1,14 @@
 //! One client's connection: the handshake, the namespace, and what is read.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Poll, ready};
+use std::time::Instant;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::frames::Frames;
@@ -75,10 +79,21 @@ struct Seen {
     closed: bool,
 }
 
-/// Receives an event's sequence number, if it has one, and the offset behind it.
-pub(super) trait Events: FnMut(Option<u64>, Option<&[u8]>) {}
+/// One event, as a client gets it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Event<'a> {
+    /// Its sequence number, if it has one.
+    pub(super) number: Option<u64>,
+    /// What a client resumes from that has this event.
+    pub(super) offset: Option<&'a [u8]>,
+    /// When it was read.
+    pub(super) at: Instant,
+}
 
-impl<F: FnMut(Option<u64>, Option<&[u8]>)> Events for F {}
+/// What is done with events.
+pub(super) trait Events: FnMut(Event<'_>) {}
+
+impl<F: FnMut(Event<'_>)> Events for F {}
 
 // === impl Target ===
 
@@ -186,11 +201,6 @@ impl Connection {
         }
     }
 
-    /// Waits until there is something to read. Cancel safe.
-    pub(super) async fn ready(&self) -> io::Result<()> {
-        self.stream.readable().await
-    }
-
     /// Reads what is there; returns how many bytes that was. An error means that the connection has ended.
     /// Cancel safe.
     pub(super) async fn read(&mut self, events: &mut impl Events) -> Result<u64, JoinError> {
@@ -205,24 +215,27 @@ impl Connection {
         Ok(seen)
     }
 
+    /// Reads once. A read that does not fill the buffer leaves nothing behind, which `poll_read` knows: the next one
+    /// waits without asking the system.
     async fn fill(&mut self, events: &mut impl Events) -> Result<(u64, Seen), JoinError> {
-        loop {
-            self.stream.readable().await?;
-            let read = BUFFER.with_borrow_mut(|buffer| {
-                let count = self.stream.try_read(buffer)?;
-                Ok::<_, io::Error>((count as u64, self.look(&buffer[..count], events)))
-            });
-            match read {
-                Ok((0, _)) => return Err(JoinError::Closed),
-                Ok((count, seen)) => return Ok((count, seen)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        poll_fn(|context| {
+            BUFFER.with_borrow_mut(|buffer| {
+                let mut buffer = ReadBuf::new(buffer);
+                ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+                let bytes = buffer.filled();
+                Poll::Ready(match bytes.len() {
+                    0 => Err(JoinError::Closed),
+                    count => Ok((count as u64, self.look(bytes, events))),
+                })
+            })
+        })
+        .await
     }
 
     fn look(&mut self, bytes: &[u8], events: &mut impl Events) -> Seen {
         let mut seen = Seen::default();
+        // One reading of the clock serves all events of a read.
+        let at = Instant::now();
         let Self {
             frames,
             protocol,
@@ -230,7 +243,7 @@ impl Connection {
             ..
         } = self;
         frames.read(bytes, |frame| match Packet::of(frame, *protocol, hint) {
-            Packet::Event(number, offset) => events(number, offset),
+            Packet::Event(number, offset) => events(Event { number, offset, at }),
             Packet::Opened => seen.opened = true,
             Packet::Ping => seen.pings += 1,
             Packet::WebsocketPing => seen.websocket_pings += 1,

@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::Error;
-use super::connection::{Connection, JoinError, Target};
+use super::connection::{Connection, Event, JoinError, Target};
 use super::ledger::Ledger;
 
 /// Time for one client to connect and join.
@@ -141,11 +141,9 @@ impl Client {
     async fn run(self, turns: Rc<Semaphore>, joined: mpsc::UnboundedSender<Result<(), JoinError>>) {
         let Self { counts, ledger, .. } = &self;
         let received = &counts.received[self.index];
-        // One reading of the clock serves all events of a read.
-        let now = Cell::new(Instant::now());
-        let mut events = |number: Option<u64>, _: Option<&[u8]>| {
+        let mut events = |event: Event<'_>| {
             received.set(received.get() + 1);
-            ledger.deliver(number, now.get());
+            ledger.deliver(event.number, event.at);
         };
         let turn = turns.acquire().await.expect("never closed");
         let joining = Connection::join(&self.target, &self.namespace, None, &mut events);
@@ -164,12 +162,8 @@ impl Client {
         };
         joined.send(Ok(())).ok();
         drop(joined);
-        while connection.ready().await.is_ok() {
-            now.set(Instant::now());
-            match connection.read(&mut events).await {
-                Ok(bytes) => ledger.bytes.set(ledger.bytes.get() + bytes),
-                Err(_) => break,
-            }
+        while let Ok(bytes) = connection.read(&mut events).await {
+            ledger.bytes.set(ledger.bytes.get() + bytes);
         }
         counts.closed.set(counts.closed.get() + 1);
         ledger.leave(self.channel);
