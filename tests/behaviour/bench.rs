@@ -27,7 +27,10 @@ async fn fanout_loses_nothing() {
     assert_eq!(report["surplus"], 0, "{report}");
     assert_eq!(report["closed"], 0, "{report}");
     assert!(report["deliveries"].as_u64().unwrap() > 0, "{report}");
-    assert!(report["latency_ms"]["p50"].as_f64().unwrap() > 0.0, "{report}");
+    assert!(
+        report["latency_ms"]["p50"].as_f64().unwrap() > 0.0,
+        "{report}"
+    );
 }
 
 #[tokio::test]
@@ -42,7 +45,10 @@ async fn fanout_over_channels_loses_nothing() {
 async fn restart_brings_every_client_back() {
     let report = bench("restart --clients 10 --settle 1 --seconds 30").await;
     assert_eq!(report["back_percent"], 100.0, "{report}");
-    assert!(report["back_seconds"]["max"].as_f64().unwrap() > 0.0, "{report}");
+    assert!(
+        report["back_seconds"]["max"].as_f64().unwrap() > 0.0,
+        "{report}"
+    );
 }
 
 #[tokio::test]

@@ -125,7 +125,7 @@ fn period(text: &str) -> Result<Duration, String> {
         .parse()
         .map_err(|_| "write it as `500ms` or `15s`".to_owned())?;
     let period = Duration::from_millis(u64::from(count) * unit);
-    if period > Duration::from_secs(600) {
+    if period > Duration::from_mins(10) {
         return Err("ten minutes at most".to_owned());
     }
     Ok(period)

@@ -74,7 +74,7 @@ struct Seen {
     pings: u32,
     websocket_pings: u32,
     opened: bool,
-    joined: Option<Option<String>>,
+    joined: Option<Session>,
     refused: bool,
     closed: bool,
 }
@@ -195,8 +195,8 @@ impl Connection {
         connection.send(0x81, join.as_bytes()).await?;
         loop {
             let seen = connection.step(events).await?;
-            if let Some(pid) = seen.joined {
-                return Ok((connection, pid));
+            if let Some(session) = seen.joined {
+                return Ok((connection, session.pid));
             }
         }
     }
@@ -247,7 +247,7 @@ impl Connection {
             Packet::Opened => seen.opened = true,
             Packet::Ping => seen.pings += 1,
             Packet::WebsocketPing => seen.websocket_pings += 1,
-            Packet::Joined(pid) => seen.joined = Some(pid.map(text)),
+            Packet::Joined(pid) => seen.joined = Some(Session::started(pid)),
             Packet::Refused => seen.refused = true,
             Packet::Closed => seen.closed = true,
             Packet::Other => {}
@@ -274,13 +274,12 @@ impl Connection {
     /// Sends a frame, under a mask of zeros.
     async fn send(&mut self, first: u8, payload: &[u8]) -> io::Result<()> {
         let mut frame = vec![first];
-        match u8::try_from(payload.len()) {
-            Ok(short @ 0..126) => frame.push(0x80 | short),
-            _ => {
-                let length = u16::try_from(payload.len()).map_err(io::Error::other)?;
-                frame.push(0x80 | 126);
-                frame.extend(length.to_be_bytes());
-            }
+        if let Ok(short @ 0..126) = u8::try_from(payload.len()) {
+            frame.push(0x80 | short);
+        } else {
+            let length = u16::try_from(payload.len()).map_err(io::Error::other)?;
+            frame.push(0xfe);
+            frame.extend(length.to_be_bytes());
         }
         frame.extend([0; 4]);
         frame.extend_from_slice(payload);
@@ -291,6 +290,14 @@ impl Connection {
 // === impl Session ===
 
 impl Session {
+    /// One that begins, under the id that the server gives it.
+    fn started(pid: Option<&[u8]>) -> Self {
+        Self {
+            pid: pid.map(|pid| String::from_utf8_lossy(pid).into_owned()),
+            offset: None,
+        }
+    }
+
     /// Remembers the offset of the last event.
     pub(super) fn remember(&mut self, offset: Option<&[u8]>) {
         if let Some(offset) = offset {
@@ -344,10 +351,6 @@ async fn read_head(stream: &mut TcpStream) -> Result<Vec<u8>, JoinError> {
         Some(status) => Err(JoinError::Status(status)),
         None => Err(io::Error::other("the handshake was not answered with HTTP").into()),
     }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[cfg(test)]

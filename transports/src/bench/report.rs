@@ -45,6 +45,7 @@ fn shown(value: &Value) -> String {
             (None, Some(value)) => format!("{value:.3}"),
             (None, None) => number.to_string(),
         },
+        Value::String(text) => text.clone(),
         other => other.to_string(),
     }
 }

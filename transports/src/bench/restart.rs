@@ -17,7 +17,7 @@ use super::returning::{BackOff, Returning, Tally};
 use super::{Error, MOST_CLIENTS, ratio, server};
 
 /// Time for all clients to have joined at first.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {

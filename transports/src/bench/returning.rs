@@ -23,7 +23,7 @@ pub(super) struct Tally {
     pub(super) joined: Cell<u32>,
     pub(super) recoveries: Cell<u64>,
     pub(super) gaps: Cell<u64>,
-    /// Joins of clients that had no event to resume from yet.
+    /// Joins that had nothing to resume: the first of each client, and all with a server that gives no ids for it.
     pub(super) fresh: Cell<u64>,
     /// Handshakes that were answered 503.
     pub(super) overloaded: Cell<u64>,
@@ -117,10 +117,21 @@ impl Tally {
         report["before_first"] = all.early.into();
         report["recoveries"] = self.recoveries.get().into();
         report["gaps_told"] = self.gaps.get().into();
+        // With a server that cannot resume, clients only know that they were away.
+        let first = clients.len() as u64;
+        report["not_resumable"] = self.fresh.get().saturating_sub(first).into();
         report["handshakes"] = json!({
             "refused_503": self.overloaded.get(),
             "failed": self.failed.get(),
         });
+    }
+
+    fn refuse(&self, error: &JoinError) {
+        let count = match error {
+            JoinError::Status(503) => &self.overloaded,
+            _ => &self.failed,
+        };
+        count.set(count.get() + 1);
     }
 }
 
@@ -217,16 +228,6 @@ impl Returning {
         let ledger = &self.tally.ledger;
         let account = self.account.borrow();
         account.is_complete(ledger.numbered(), |number| ledger.is_uncertain(number))
-    }
-}
-
-impl Tally {
-    fn refuse(&self, error: &JoinError) {
-        let count = match error {
-            JoinError::Status(503) => &self.overloaded,
-            _ => &self.failed,
-        };
-        count.set(count.get() + 1);
     }
 }
 

@@ -92,9 +92,8 @@ impl Options {
             } else {
                 "traditional"
             };
-            let data = folder.path().join("data");
             let config = format!(
-                "[server]\nlisten = \"{}\"\ndata_dir = {data:?}\napi_key = \"{KEY}\"\n\
+                "[server]\nlisten = \"{}\"\ndata_dir = \"data\"\napi_key = \"{KEY}\"\n\
                  max_connections = 20_000\nmax_connections_per_address = 20_000\n\
                  [sources.in]\ntype = \"webhook\"\n\
                  [sinks.out]\ntype = \"socketio\"\ninputs = [\"in\"]\npolicy = \"{policy}\"\n\

@@ -15,7 +15,7 @@ use super::returning::{BackOff, Returning, Tally};
 use super::{Error, MOST_CLIENTS, server};
 
 /// Time for all clients to have joined.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
