@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod behaviour {
     mod bad_input;
+    mod bench;
     mod clients;
     mod diagnostics;
     mod harness;
