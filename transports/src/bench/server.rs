@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Which server, and how it is spoken to.
 #[derive(Debug, clap::Args)]
+// Every scenario has a group of that name already.
+#[group(skip)]
 pub(super) struct Options {
     /// A server that runs on this machine, such as `http://127.0.0.1:8080`.
     #[arg(long, value_name = "URL", value_parser = place)]
