@@ -142,6 +142,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Bench::command().debug_assert();
+    }
+
+    #[test]
     fn reads_periods() {
         assert_eq!(period("15s"), Ok(Duration::from_secs(15)));
         assert_eq!(period("2"), Ok(Duration::from_secs(2)));

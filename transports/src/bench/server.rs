@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Which server, and how it is spoken to.
 #[derive(Debug, clap::Args)]
+// Every scenario has a group of that name already.
+#[group(skip)]
 pub(super) struct Options {
     /// A server that runs on this machine, such as `http://127.0.0.1:8080`.
     #[arg(long, value_name = "URL", value_parser = place)]
@@ -34,10 +36,15 @@ pub(super) struct Options {
     #[arg(long, value_name = "ENGINE", value_parser = engine)]
     engine: Option<String>,
     /// Process id of the server at `--url`, to read its memory and CPU time.
-    #[arg(long, requires = "url")]
+    #[arg(long, conflicts_with = "engine")]
     pid: Option<u32>,
     /// The API key of the server at `--url`.
-    #[arg(long, requires = "url", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        conflicts_with = "engine",
+        default_value = "",
+        hide_default_value = true
+    )]
     key: String,
     /// How the server speaks.
     #[arg(long, default_value = "socketio")]
