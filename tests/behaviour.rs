@@ -11,5 +11,6 @@ mod behaviour {
     mod inbound;
     mod shutdown;
     mod slow_clients;
+    mod streams;
     mod vectors;
 }

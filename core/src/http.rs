@@ -1,6 +1,7 @@
 //! What plugins see of the HTTP server, which `evows-transports` implements.
 
 mod error;
+pub(crate) mod history;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

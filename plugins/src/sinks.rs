@@ -1,5 +1,7 @@
 //! Where events leave.
 
 pub mod blackhole;
+pub mod channels;
+mod cut;
 pub mod socketio;
 pub mod stdout;

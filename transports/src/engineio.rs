@@ -30,9 +30,11 @@ use crate::clients::Client;
 use crate::feed::Batch;
 
 pub use self::door::Server;
+pub(crate) use self::door::{switch, taken};
 pub use self::outbox::Outbox;
 pub use self::refusal::Refusal;
 pub(crate) use self::sid::Sid;
+pub(crate) use self::websocket::Websocket;
 
 /// How sessions are served.
 #[derive(Debug, Clone)]
@@ -132,6 +134,9 @@ pub trait Application: Send + Sync + 'static {
 
 /// One client's session. All calls come from one task at a time, and must not block.
 pub trait Session: Send + 'static {
+    /// Whether its WebSocket carries messages as they are, and pings of WebSocket itself, in place of Engine.IO packets.
+    const PLAIN: bool = false;
+
     /// Takes a message. Answers go into the outbox, in front of whatever waits.
     fn message(&mut self, message: Message<'_>, out: &mut Outbox) -> Result<(), Close>;
 

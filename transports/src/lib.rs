@@ -1,4 +1,4 @@
-//! How evows serves live clients: the HTTP server and the Socket.IO engines on it.
+//! How evows serves live clients: the HTTP server, and Socket.IO, plain WebSocket and server-sent events on it.
 
 mod admission;
 mod bench;
@@ -8,6 +8,10 @@ pub mod feed;
 pub mod http;
 mod keys;
 pub mod socketio;
+pub mod sse;
+mod stream;
+pub mod websocket;
 pub mod ws;
 
 pub use self::clients::Client;
+pub use self::stream::Limits;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::StartError;
 use super::slots::Slots;
 use crate::config::{Component, Config};
-use crate::http::Mount;
+use crate::http::{Mount, history};
 use crate::plugin::{BuildContext, BuildError, Lifecycle, Mounted, Policy, Shared, Transport};
 use crate::registry::Registration;
 use crate::topology::{FilterPart, Part, Plan, SinkPart};
@@ -75,6 +75,11 @@ impl Built {
         for component in config.pipeline.sources {
             let part = builder.part(component, Registration::build_source)?;
             plan.sources.push(part);
+        }
+        if !builder.policies.is_empty() {
+            let router = history::router(&shared.hub, &shared.access);
+            let mount = Mount::new("history", history::PATH, router);
+            builder.mounts.push(mount);
         }
         Ok(Self {
             lifecycle,

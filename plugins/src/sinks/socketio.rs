@@ -21,8 +21,6 @@
 //! Evolution's webhooks have and its Socket.IO envelopes have not. It is the webhook's URL, which may hold the
 //! webhook's secret, and is cut out; everything else keeps its bytes and its order.
 
-mod cut;
-
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -37,7 +35,7 @@ use evows_transports::socketio::{self, SocketIo};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use self::cut::presentable;
+use super::cut::presentable;
 
 /// Serves events to live Socket.IO clients.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -322,7 +322,7 @@ async fn proved<S: Session>(mut socket: Socket, session: &Polling<S>) -> Option<
 }
 
 /// The answer that switches to WebSocket, and the promise of the connection.
-fn switch(mut request: Request) -> Result<(Response, OnUpgrade), Refusal> {
+pub(crate) fn switch(mut request: Request) -> Result<(Response, OnUpgrade), Refusal> {
     let response = handshake::accept(request.headers()).map_err(|_| Refusal::BadRequest)?;
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     upgrade
@@ -330,7 +330,11 @@ fn switch(mut request: Request) -> Result<(Response, OnUpgrade), Refusal> {
         .ok_or(Refusal::BadRequest)
 }
 
-async fn taken(upgrade: OnUpgrade, options: &Options, client: &Client) -> Option<Socket> {
+pub(crate) async fn taken(
+    upgrade: OnUpgrade,
+    options: &Options,
+    client: &Client,
+) -> Option<Socket> {
     match Wire::taken(upgrade).await {
         Ok((wire, early)) => {
             let limits = frame::Limits {

@@ -41,7 +41,7 @@ impl Heart {
         }
         self.awaits = true;
         self.due = now + options.ping_timeout;
-        out.packet("2");
+        out.ping();
         Ok(())
     }
 

@@ -18,6 +18,8 @@ pub(crate) enum Outgoing {
     /// With its type in front.
     Text(String),
     Binary(Bytes),
+    /// The heartbeat, in whatever form the session has it.
+    Ping,
 }
 
 // === impl Outbox ===
@@ -42,6 +44,12 @@ impl Outbox {
         let packet = packet.into();
         self.bytes += packet.len();
         self.packets.push_back(Outgoing::Text(packet));
+    }
+
+    /// Queues a ping.
+    pub(super) fn ping(&mut self) {
+        self.bytes += 1;
+        self.packets.push_back(Outgoing::Ping);
     }
 
     pub(crate) fn is_empty(&self) -> bool {

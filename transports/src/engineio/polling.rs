@@ -297,6 +297,7 @@ impl<S: Session> State<S> {
             for packet in self.out.take() {
                 match packet {
                     Outgoing::Text(text) => push_text(&mut body, text.as_bytes()),
+                    Outgoing::Ping => push_text(&mut body, b"2"),
                     Outgoing::Binary(bytes) => push_binary(&mut body, &bytes),
                 }
             }

@@ -24,14 +24,14 @@ const TURNS: usize = 4;
 const MOST_UNANSWERED: usize = 64 * 1024;
 
 /// A session on a WebSocket.
-pub(super) struct Websocket<S> {
+pub(crate) struct Websocket<S> {
     socket: Socket,
     inner: Inner<S>,
 }
 
 pin_project! {
     /// A WebSocket that is served. Written out, because it is most of what an idle client costs.
-    pub(super) struct Running<S> {
+    pub(crate) struct Running<S> {
         websocket: Websocket<S>,
         #[pin]
         sleep: Sleep,
@@ -61,7 +61,7 @@ struct Inbound {
 // === impl Websocket ===
 
 impl<S: Session> Websocket<S> {
-    pub(super) fn new(
+    pub(crate) fn new(
         socket: Socket,
         session: S,
         out: Outbox,
@@ -82,7 +82,7 @@ impl<S: Session> Websocket<S> {
     }
 
     /// Serves the client until one side has had enough.
-    pub(super) fn run(self) -> Running<S> {
+    pub(crate) fn run(self) -> Running<S> {
         let sleep = tokio::time::sleep_until(self.inner.next_time());
         Running {
             websocket: self,
@@ -185,6 +185,8 @@ impl<S: Session> Websocket<S> {
         for packet in inner.out.take() {
             match packet {
                 Outgoing::Text(text) => self.socket.queue(Opcode::Text, text.as_bytes()),
+                Outgoing::Ping if S::PLAIN => self.socket.queue(Opcode::Ping, b""),
+                Outgoing::Ping => self.socket.queue(Opcode::Text, b"2"),
                 Outgoing::Binary(bytes) => self.socket.queue(Opcode::Binary, &bytes),
             }
         }
@@ -231,6 +233,9 @@ impl<S: Session> Inner<S> {
     ) -> Result<(), Close> {
         self.inbound.count(self.options.max_inbound_rate)?;
         match message {
+            frame::Message::Text(text) if S::PLAIN => {
+                self.session.message(Message::Text(&text), &mut self.out)
+            }
             frame::Message::Text(text) => self.packet(&text),
             frame::Message::Binary(bytes) => {
                 self.session.message(Message::Binary(bytes), &mut self.out)
@@ -239,7 +244,12 @@ impl<S: Session> Inner<S> {
                 controls.push((Opcode::Pong, payload));
                 Ok(())
             }
-            frame::Message::Pong => Ok(()),
+            frame::Message::Pong => {
+                if S::PLAIN {
+                    self.heart.pong(&self.options);
+                }
+                Ok(())
+            }
             frame::Message::Close(_) => Err(Close("transport_close")),
         }
     }

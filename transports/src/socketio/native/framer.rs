@@ -11,6 +11,7 @@ use crate::socketio::Dialect;
 use crate::socketio::binary::Payload;
 use crate::socketio::packet::event_head;
 use crate::socketio::reserved::Reserved;
+use crate::stream::with_position;
 use crate::ws::frame::{Header, Opcode};
 
 /// Frames events for one engine.
@@ -90,7 +91,10 @@ impl Framer {
                 let tail = format!(r#","{}"]"#, entry.position);
                 (body, tail.into())
             }
-            Form::Envelope => with_position(body, entry),
+            Form::Envelope => {
+                let (body, tail) = with_position(body, entry);
+                (body, (tail + "]").into())
+            }
         };
         let name = serde_json::Value::from(event.name()).to_string();
         let head = format!("4{}[{name},", event_head(namespace, attachments.len()));
@@ -111,19 +115,4 @@ fn framed(opcode: Opcode, length: usize, start: &[u8]) -> Bytes {
     bytes.put_slice(header.as_ref());
     bytes.put_slice(start);
     bytes.freeze()
-}
-
-/// The envelope less its last brace, and a tail with one more member.
-fn with_position(body: Bytes, entry: &Entry) -> (Bytes, Bytes) {
-    let Some(end) = body.iter().rposition(|byte| *byte == b'}') else {
-        return (body, Bytes::from_static(b"]"));
-    };
-    let before = body.slice(..end);
-    let comma = if before.trim_ascii_end().ends_with(b"{") {
-        ""
-    } else {
-        ","
-    };
-    let tail = format!(r#"{comma}"_evows":{{"position":"{}"}}}}]"#, entry.position);
-    (before, tail.into())
 }

@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use evows_core::access::Identity;
-use evows_core::hub::{Channel, ChannelName, Gap, Resume, Since, Start};
-use serde_json::{Value, json};
+use evows_core::hub::{Channel, ChannelName, Resume, Since, Start};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::framer::Form;
@@ -18,6 +18,7 @@ use crate::feed::{Batch, Feed};
 use crate::socketio::inbound::{Answer, InboundEvent};
 use crate::socketio::packet::{self, Assembly, Packet};
 use crate::socketio::{Recovery, SlowClient};
+use crate::stream::{self, told};
 
 /// CONNECTs that one client may have refused before it is closed.
 const MOST_REFUSED: u8 = 20;
@@ -43,7 +44,7 @@ pub(super) struct Member {
 struct Entrance {
     start: Start,
     pid: Option<String>,
-    ready: Option<(Resume, bool)>,
+    ready: Option<Resume>,
     form: Form,
 }
 
@@ -219,7 +220,7 @@ impl Member {
             return Ok(Entrance {
                 start: Start::After(resume.from.offset),
                 pid: Some(pid.to_owned()),
-                ready: wish.since.is_some().then_some((resume, true)),
+                ready: wish.since.is_some().then_some(resume),
                 form,
             });
         }
@@ -239,11 +240,10 @@ impl Member {
                 channel.resume(&since)
             }
         };
-        let recovered = resume.gap.is_none();
         Ok(Entrance {
             start: Start::After(resume.from.offset),
             pid: recover.then(|| signer.sign(channel.name().as_str(), resume.from)),
-            ready: wish.since.is_some().then_some((resume, recovered)),
+            ready: wish.since.is_some().then_some(resume),
             form,
         })
     }
@@ -263,13 +263,8 @@ impl Member {
             None => format!(r#"{{"sid":"{sid}"}}"#),
         };
         out.text(&packet::connect(namespace, &data));
-        if let Some((resume, recovered)) = ready {
-            let data = json!({
-                "from": resume.from.to_string(),
-                "head": resume.head.to_string(),
-                "recovered": recovered,
-                "gap": resume.gap.map(|gap| told(&gap)),
-            });
+        if let Some(resume) = ready {
+            let data = stream::ready(&resume);
             emit(out, namespace, "evows:ready", &data);
         }
         let variant = self.shared.framer.variant(form);
@@ -379,10 +374,6 @@ impl Session for Member {
     fn expired(&mut self) -> Result<(), Close> {
         Err(Close("never_joined"))
     }
-}
-
-fn told(gap: &Gap) -> Value {
-    json!({"after": gap.after.to_string(), "through": gap.through.to_string()})
 }
 
 /// An event of evows itself.

@@ -1,0 +1,303 @@
+//! Plain WebSocket, server-sent events and `/history`: the same channels, keys and positions as on Socket.IO.
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+use super::harness::{Evows, KEY, PATIENCE, Setup, message};
+
+/// Both transports on channels that nothing else serves.
+fn setup(transports: &str) -> Setup {
+    Setup::pipeline(&format!(
+        "[sources.in]\ntype = \"webhook\"\n\
+         [sinks.live]\ntype = \"channels\"\ninputs = [\"in\"]\npolicy = \"both\"\n{transports}"
+    ))
+}
+
+const BOTH: &str =
+    "[transports.plain]\ntype = \"websocket\"\n[transports.events]\ntype = \"sse\"\n";
+
+/// A plain WebSocket.
+struct Plain(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+/// A stream of server-sent events.
+struct Events(BufReader<TcpStream>);
+
+/// One of them.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Event {
+    id: String,
+    name: String,
+    data: Value,
+}
+
+// === impl Plain ===
+
+impl Plain {
+    async fn open(evows: &Evows, path: &str) -> Result<Self, Error> {
+        let url = format!("ws://{}{path}", evows.address());
+        connect_async(url).await.map(|(socket, _)| Self(socket))
+    }
+
+    /// The next message; `None` when the connection is closed.
+    async fn next(&mut self) -> Option<Value> {
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.0.next()).await;
+            match next.expect("a message comes") {
+                Some(Ok(Message::Text(text))) => {
+                    return Some(serde_json::from_str(&text).unwrap());
+                }
+                Some(Ok(Message::Ping(_))) => {}
+                Some(Ok(other)) if !other.is_close() => panic!("{other:?}"),
+                _ => return None,
+            }
+        }
+    }
+}
+
+// === impl Events ===
+
+impl Events {
+    async fn open(evows: &Evows, path: &str, headers: &str) -> (String, Self) {
+        let stream = TcpStream::connect(evows.address()).await.unwrap();
+        let mut stream = BufReader::new(stream);
+        // In this version of HTTP an answer is not cut into chunks.
+        let request = format!("GET {path} HTTP/1.0\r\nhost: x\r\napikey: {KEY}\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut events = Self(stream);
+        let mut head = String::new();
+        loop {
+            let line = events.line().await;
+            if line.is_empty() {
+                return (head, events);
+            }
+            head.push_str(&line.to_ascii_lowercase());
+            head.push('\n');
+        }
+    }
+
+    async fn line(&mut self) -> String {
+        let mut line = String::new();
+        let read = tokio::time::timeout(PATIENCE, self.0.read_line(&mut line)).await;
+        read.expect("a line comes").unwrap();
+        line.trim_end_matches(['\r', '\n']).to_owned()
+    }
+
+    /// The next event.
+    async fn next(&mut self) -> Event {
+        let (mut event, mut data) = (Event::default(), String::new());
+        loop {
+            let line = self.line().await;
+            match line.split_once(": ") {
+                Some(("id", id)) => id.clone_into(&mut event.id),
+                Some(("event", name)) => name.clone_into(&mut event.name),
+                Some(("data", text)) => data.push_str(text),
+                _ if line.is_empty() && !data.is_empty() => {
+                    event.data = serde_json::from_str(&data).unwrap();
+                    return event;
+                }
+                _ => assert!(line.is_empty(), "{line}"),
+            }
+        }
+    }
+}
+
+fn id(envelope: &Value) -> &str {
+    envelope["data"]["key"]["id"].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_plain_websocket_gets_the_envelopes_of_its_channel_in_order() {
+    let evows = setup(BOTH).start().await;
+    evows.create_and_set("a", &[]).await;
+    evows.create_and_set("b", &[]).await;
+    let mut all = Plain::open(&evows, &format!("/ws?apikey={KEY}"))
+        .await
+        .unwrap();
+    let mut one = Plain::open(&evows, &format!("/ws/a?apikey={KEY}"))
+        .await
+        .unwrap();
+    // Nobody answers that, and nobody minds.
+    one.0.send(Message::text("hello")).await.unwrap();
+    for n in 0..10 {
+        evows
+            .post(&message(if n % 2 == 0 { "a" } else { "b" }, &n.to_string()))
+            .await;
+    }
+    let mut position = Value::Null;
+    for n in 0..10 {
+        let mut envelope = all.next().await.unwrap();
+        let members = envelope.as_object_mut().unwrap();
+        assert_eq!(members.keys().next_back().unwrap(), "_evows");
+        position = members.shift_remove("_evows").unwrap()["position"].clone();
+        assert_eq!(
+            envelope,
+            message(if n % 2 == 0 { "a" } else { "b" }, &n.to_string())
+        );
+    }
+    for n in [0, 2, 4, 6, 8] {
+        assert_eq!(id(&one.next().await.unwrap()), n.to_string());
+    }
+
+    // Resumed from a position: told where it starts, then all of it.
+    evows.post(&message("a", "late")).await;
+    let since = position.as_str().unwrap();
+    let path = format!("/ws?apikey={KEY}&since={since}");
+    let mut again = Plain::open(&evows, &path).await.unwrap();
+    let ready = again.next().await.unwrap()["_evows"]["ready"].clone();
+    assert_eq!(
+        (&ready["from"], &ready["recovered"], &ready["gap"]),
+        (&position, &json!(true), &Value::Null)
+    );
+    assert_eq!(id(&again.next().await.unwrap()), "late");
+}
+
+#[tokio::test]
+async fn a_stream_of_events_resumes_from_its_last_id() {
+    let evows = setup(BOTH).start().await;
+    evows.create_and_set("a", &[]).await;
+    let (head, mut events) = Events::open(&evows, "/sse/a", "").await;
+    assert!(head.starts_with("http/1.0 200"), "{head}");
+    assert!(head.contains("content-type: text/event-stream\n"), "{head}");
+    assert!(head.contains("cache-control: no-store\n"), "{head}");
+    for n in 0..3 {
+        evows.post(&message("a", &n.to_string())).await;
+    }
+    let first = events.next().await;
+    assert_eq!(
+        (&*first.name, &first.data),
+        ("messages.upsert", &message("a", "0"))
+    );
+    drop(events);
+
+    let last = format!("last-event-id: {}\r\n", first.id);
+    let (_, mut events) = Events::open(&evows, "/sse/a?since=earliest", &last).await;
+    let ready = events.next().await;
+    assert_eq!(
+        (&*ready.name, &ready.data["from"]),
+        ("evows:ready", &json!(first.id))
+    );
+    for n in 1..3 {
+        assert_eq!(events.next().await.data, message("a", &n.to_string()));
+    }
+    // An envelope with line breaks is the same JSON on the other side.
+    let pretty = serde_json::to_string_pretty(&message("a", "pretty")).unwrap();
+    let headers = [("content-type", "application/json")];
+    assert_eq!(
+        evows
+            .request("POST", "/webhook", &headers, &pretty)
+            .await
+            .status,
+        200
+    );
+    assert_eq!(events.next().await.data, message("a", "pretty"));
+}
+
+#[tokio::test]
+async fn keys_and_channels_are_checked_as_everywhere() {
+    let evows = setup(BOTH).start().await;
+    let token = evows.create_and_set("a", &[]).await;
+    evows.create_and_set("b", &[]).await;
+    for (path, key, status, text) in [
+        ("/sse", "", 401, "apiKey is required"),
+        ("/sse", "bad", 401, "Invalid global token"),
+        ("/sse", &*token, 403, "does not give access"),
+        ("/sse/b", &*token, 404, "Invalid namespace"),
+        ("/sse/nobody", KEY, 404, "Invalid namespace"),
+        ("/sse/a?since=yesterday", KEY, 400, "earliest"),
+        ("/ws/nobody", KEY, 404, "Invalid namespace"),
+        ("/ws/a", KEY, 426, "ws://"),
+        ("/history/b", &*token, 404, "no channel"),
+        ("/history", &*token, 401, "Unauthorized"),
+        ("/history", KEY, 200, "entries"),
+        ("/history/a", &*token, 200, "entries"),
+    ] {
+        let bearer = format!("Bearer {key}");
+        let headers = [("authorization", &*bearer)];
+        let headers = if key.is_empty() { &[][..] } else { &headers };
+        let reply = evows.request("GET", path, headers, "").await;
+        assert_eq!(reply.status, status, "{path} {}", reply.body);
+        assert!(reply.body.contains(text), "{path} {}", reply.body);
+    }
+}
+
+#[tokio::test]
+async fn history_pages_through_what_clients_got() {
+    let evows = setup(BOTH).start().await;
+    evows.create_and_set("a", &[]).await;
+    for n in 0..5 {
+        evows.post(&message("a", &n.to_string())).await;
+    }
+    let (mut since, mut seen) = ("earliest".to_owned(), Vec::new());
+    loop {
+        let path = format!("/history/a?limit=2&since={since}");
+        let page = evows.call("GET", &path, &Value::Null).await.json();
+        let entries = page["entries"].as_array().unwrap().clone();
+        if entries.is_empty() {
+            break;
+        }
+        seen.extend(entries.iter().map(|it| id(&it["event"]).to_owned()));
+        page["next"].as_str().unwrap().clone_into(&mut since);
+    }
+    assert_eq!(seen, ["0", "1", "2", "3", "4"]);
+}
+
+#[tokio::test]
+async fn clients_are_closed_when_it_stops() {
+    let evows = setup(BOTH)
+        .server("drain_timeout = \"200ms\"")
+        .start()
+        .await;
+    let mut plain = Plain::open(&evows, &format!("/ws?apikey={KEY}"))
+        .await
+        .unwrap();
+    let (_, mut events) = Events::open(&evows, "/sse", "").await;
+    evows.signal(rustix::process::Signal::TERM);
+    assert_eq!(plain.next().await, None);
+    let mut rest = String::new();
+    while events.0.read_line(&mut rest).await.unwrap_or(0) > 0 {}
+    assert!(evows.ended().await.status.success());
+}
+
+#[tokio::test]
+async fn a_client_left_behind_goes_on_behind_the_gap_where_that_is_wanted() {
+    let transports = "[transports.plain]\ntype = \"websocket\"\nlimits.slow_client = \"skip\"\n\
+                      [hub]\nevents = 20\n";
+    let evows = setup(transports).start().await;
+    let mut plain = Plain::open(&evows, &format!("/ws?apikey={KEY}"))
+        .await
+        .unwrap();
+    // Far more than the sockets' buffers take while nothing is read.
+    let text = "x".repeat(256 * 1024);
+    for n in 0..200 {
+        evows.post(&message("a", &format!("{n} {text}"))).await;
+    }
+    evows.post(&message("a", "last")).await;
+    let (mut gaps, mut next, mut last) = (0, 0, false);
+    while !last {
+        let envelope = plain.next().await.expect("it stays");
+        if envelope["_evows"]["gap"].is_object() {
+            gaps += 1;
+            continue;
+        }
+        match id(&envelope).split_once(' ') {
+            Some((number, _)) => {
+                let number: usize = number.parse().unwrap();
+                assert!(
+                    number == next || gaps > 0,
+                    "{number} after {next} without a gap told"
+                );
+                assert!(number >= next, "{number} again");
+                next = number + 1;
+            }
+            None => last = true,
+        }
+    }
+    assert!(
+        gaps > 0,
+        "nothing was left out: the test does not overrun the client"
+    );
+}

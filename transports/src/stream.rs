@@ -1,0 +1,315 @@
+//! What plain transports have in common: one channel, named by the path, followed from where the client says.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::response::Response;
+use bytes::Bytes;
+use evows_core::config::{Period, Problem, Size};
+use evows_core::http::{Peer, error_response};
+use evows_core::hub::{ChannelName, Entry, Frame, Gap, Hub, Resume, Since, Start, Variant};
+use evows_core::plugin::BuildContext;
+use percent_encoding::percent_decode_str;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::admission::Admission;
+use crate::clients::{Client, Clients, Shut};
+use crate::engineio::{Close, Outbox};
+use crate::feed::{Batch, Feed};
+use crate::keys::{Denial, HandshakeKey, KeyError, Keys};
+use crate::socketio::SlowClient;
+
+/// How clients of a plain transport are served.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Time that a client may take nothing while events wait for it. Then `slow_client` says what happens.
+    pub max_lag: Period,
+    /// Bytes that may wait for a client, envelopes and what the log keeps beside them.
+    pub max_lag_bytes: Size,
+    /// What happens to a client that lags, or that the log has left behind.
+    pub slow_client: SlowClient,
+    /// Handshakes in a second; more are answered 503 with `Retry-After`. 0 for any number.
+    pub max_handshakes_per_second: u32,
+}
+
+/// Lets clients in, and knows what they may follow.
+pub(crate) struct Door {
+    path: String,
+    hub: Arc<Hub>,
+    keys: Keys,
+    pub(crate) clients: Arc<Clients>,
+    slow_client: SlowClient,
+    variant: Variant,
+}
+
+/// A client that may come in, and where it starts.
+pub(crate) struct Entrance {
+    pub(crate) follower: Follower,
+    pub(crate) client: Arc<Client>,
+}
+
+/// One client's place in its channel.
+pub(crate) struct Follower {
+    feed: Feed<()>,
+    slow_client: SlowClient,
+    clients: Arc<Clients>,
+    /// What the client is told first.
+    pub(crate) ready: Option<Value>,
+}
+
+// === impl Limits ===
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_lag: Period::seconds(10),
+            max_lag_bytes: Size(64 * 1024 * 1024),
+            slow_client: SlowClient::default(),
+            max_handshakes_per_second: 20_000,
+        }
+    }
+}
+
+/// What is wrong with a path.
+pub(crate) fn check_path(path: &str) -> Option<Problem> {
+    let wrong = !path.starts_with('/') || path.ends_with('/');
+    wrong.then(|| {
+        Problem::new(
+            "invalid-value",
+            "the path needs a slash in front and none behind",
+        )
+        .at_key("path")
+        .help("such as \"/events\"")
+    })
+}
+
+// === impl Door ===
+
+#[expect(
+    clippy::result_large_err,
+    reason = "the error is the answer, made once for each request"
+)]
+impl Door {
+    pub(crate) fn new(path: &str, limits: &Limits, cx: &BuildContext) -> Self {
+        let admission = Admission::new(limits.max_handshakes_per_second);
+        let access = Arc::clone(cx.access());
+        Self {
+            path: path.to_owned(),
+            hub: Arc::clone(cx.hub()),
+            keys: Keys::new(Some(HandshakeKey::Required), access, cx.environment()),
+            clients: Arc::new(Clients::new(&cx.id().into(), cx.metrics(), admission)),
+            slow_client: limits.slow_client,
+            variant: Variant::unique(),
+        }
+    }
+
+    /// Decides about a request, `last` being the position that its sender says it has beside the query. The error is the answer.
+    pub(crate) fn enter(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+        peer: Peer,
+        last: Option<&str>,
+    ) -> Result<Entrance, Response> {
+        let parameter = |wanted: &str| {
+            let query = uri.query().unwrap_or_default();
+            let mut pairs = form_urlencoded::parse(query.as_bytes());
+            pairs.find_map(|(name, value)| (name == wanted).then(|| value.into_owned()))
+        };
+        let name = self.name(uri)?;
+        let bearer = headers.get(AUTHORIZATION).and_then(|it| it.to_str().ok());
+        let bearer = bearer
+            .and_then(|it| it.strip_prefix("Bearer "))
+            .map(str::to_owned);
+        let key = parameter("apikey").or(bearer);
+        let identity = self.keys.identify(true, key.as_deref(), headers, &peer);
+        let identity = identity.map_err(|error| match error {
+            KeyError::Missing => self.refuse(
+                StatusCode::UNAUTHORIZED,
+                "key_required",
+                "apiKey is required",
+            ),
+            KeyError::Unknown => self.refuse(
+                StatusCode::UNAUTHORIZED,
+                "key_unknown",
+                "Invalid global token",
+            ),
+        })?;
+        let denied = |denial: Denial| {
+            let status = match denial {
+                Denial::Invalid => StatusCode::NOT_FOUND,
+                _ => StatusCode::FORBIDDEN,
+            };
+            self.refuse(status, denial.reason(), denial.message())
+        };
+        self.keys
+            .check(identity.as_ref(), None, &name)
+            .map_err(denied)?;
+        let channel = self
+            .hub
+            .channel(&name)
+            .ok_or_else(|| denied(Denial::Invalid))?;
+        let since = last.map(str::to_owned).or_else(|| parameter("since"));
+        let since: Option<Since> = since.map(|it| it.parse()).transpose().map_err(
+            |error: evows_core::hub::InvalidSince| {
+                self.refuse(StatusCode::BAD_REQUEST, "invalid_since", &error.to_string())
+            },
+        )?;
+        self.clients.may_enter().map_err(|shut| self.shut(shut))?;
+        let resume = since.map(|since| channel.resume(&since));
+        let start = resume.map_or(Start::Head, |resume| Start::After(resume.from.offset));
+        let mut feed = Feed::new();
+        feed.follow(channel.follow(start), self.variant, ());
+        let follower = Follower {
+            feed,
+            slow_client: self.slow_client,
+            clients: Arc::clone(&self.clients),
+            ready: resume.map(|resume| ready(&resume)),
+        };
+        let client = self.clients.enter(peer);
+        Ok(Entrance { follower, client })
+    }
+
+    /// The channel that a path names: the path alone is the root's.
+    fn name(&self, uri: &Uri) -> Result<ChannelName, Response> {
+        let rest = uri.path().strip_prefix(&self.path).unwrap_or_default();
+        let instance = percent_decode_str(rest.trim_start_matches('/')).decode_utf8();
+        match instance.as_deref() {
+            Ok("") => Ok(ChannelName::root()),
+            Ok(name) => ChannelName::of_instance(name).map_err(|error| {
+                self.refuse(
+                    StatusCode::NOT_FOUND,
+                    "invalid_namespace",
+                    &error.to_string(),
+                )
+            }),
+            Err(_) => Err(self.refuse(StatusCode::NOT_FOUND, "invalid_namespace", "no text")),
+        }
+    }
+
+    fn refuse(&self, status: StatusCode, reason: &'static str, message: &str) -> Response {
+        self.clients.refuse(reason);
+        error_response(status, vec![message])
+    }
+
+    fn shut(&self, shut: Shut) -> Response {
+        let (reason, message) = match shut {
+            Shut::Busy => ("handshake_rate", "Too many handshakes"),
+            Shut::Draining => ("draining", "Server is stopping"),
+        };
+        let mut response = self.refuse(StatusCode::SERVICE_UNAVAILABLE, reason, message);
+        let second = HeaderValue::from_static("1");
+        response.headers_mut().insert(RETRY_AFTER, second);
+        response
+    }
+}
+
+// === impl Follower ===
+
+impl Follower {
+    /// Shows what waits, framed by `frame`; a gap is told with `tell`, or ends it.
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        batch: &mut Batch,
+        frame: impl Fn(&Entry) -> Frame,
+        mut tell: impl FnMut(Value),
+    ) -> Poll<Result<(), Close>> {
+        loop {
+            match self.feed.fill(batch, |_, entry| frame(entry)) {
+                Ok(()) if !batch.is_empty() => return Poll::Ready(Ok(())),
+                Ok(()) => {}
+                Err(gapped) => {
+                    self.clients.undelivered("gap");
+                    if self.slow_client == SlowClient::Disconnect {
+                        return Poll::Ready(Err(Close("gap")));
+                    }
+                    tell(told(&gapped.gap));
+                    self.feed.pass_gap(&gapped);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            match self.feed.poll_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Close("namespace_closed"))),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    pub(crate) fn passed(&mut self, batch: &Batch, count: usize) {
+        self.feed.passed(batch, count);
+    }
+
+    pub(crate) fn is_behind(&self) -> bool {
+        self.feed.is_behind()
+    }
+
+    pub(crate) fn is_overrun(&self) -> bool {
+        self.feed.is_overrun()
+    }
+
+    pub(crate) fn bytes_behind(&self) -> u64 {
+        self.feed.bytes_behind()
+    }
+
+    /// The client takes nothing: it goes, or what waits for it does.
+    pub(crate) fn lags(&mut self, mut tell: impl FnMut(Value)) -> Result<(), Close> {
+        let reason = if self.feed.is_overrun() {
+            "gap"
+        } else {
+            "slow"
+        };
+        self.clients.undelivered(reason);
+        if self.slow_client == SlowClient::Disconnect {
+            return Err(Close(reason));
+        }
+        self.feed.skip(|_, gap| tell(told(&gap)));
+        Ok(())
+    }
+}
+
+/// What a client is told of where it starts.
+pub(crate) fn ready(resume: &Resume) -> Value {
+    json!({
+        "from": resume.from.to_string(),
+        "head": resume.head.to_string(),
+        "recovered": resume.gap.is_none(),
+        "gap": resume.gap.map(|gap| told(&gap)),
+    })
+}
+
+/// What a client is told of what it misses.
+pub(crate) fn told(gap: &Gap) -> Value {
+    json!({"after": gap.after.to_string(), "through": gap.through.to_string()})
+}
+
+/// The envelope less its last brace, and a tail that closes it with its position as the last member, `_evows`.
+pub(crate) fn with_position(envelope: Bytes, entry: &Entry) -> (Bytes, String) {
+    let Some(end) = envelope.iter().rposition(|byte| *byte == b'}') else {
+        return (envelope, String::new());
+    };
+    let before = envelope.slice(..end);
+    let comma = if before.trim_ascii_end().ends_with(b"{") {
+        ""
+    } else {
+        ","
+    };
+    let tail = format!(r#"{comma}"_evows":{{"position":"{}"}}}}"#, entry.position);
+    (before, tail)
+}
+
+/// A message of evows itself, among envelopes.
+pub(crate) fn own(name: &str, data: &Value) -> String {
+    json!({ "_evows": { name: data } }).to_string()
+}
+
+/// Puts such a message in front of what waits.
+pub(crate) fn tell(out: &mut Outbox, name: &str, data: &Value) {
+    out.packet(own(name, data));
+}
