@@ -3,11 +3,16 @@
 // `cfg(test)` always holds here; it tells clippy that this is test code throughout.
 #[cfg(test)]
 mod behaviour {
+    #[macro_use]
+    mod engines;
+
     mod bad_input;
     mod clients;
+    mod cors;
     mod diagnostics;
     mod harness;
     mod shutdown;
     mod slow_clients;
+    mod upgrade;
     mod vectors;
 }

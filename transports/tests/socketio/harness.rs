@@ -108,12 +108,13 @@ impl Lifecycle for Two {
 // === impl Running ===
 
 impl Running {
-    /// Strict rules, these keys of the transport, every channel open.
-    pub(super) async fn strict(keys: &str) -> Self {
-        Self::start(Compat::Strict, keys, &[], Retention::default()).await
+    /// Strict rules, this engine, these keys of the transport, every channel open.
+    pub(super) async fn strict(engine: &str, keys: &str) -> Self {
+        Self::start(engine, Compat::Strict, keys, &[], Retention::default()).await
     }
 
     pub(super) async fn start(
+        engine: &str,
         compat: Compat,
         keys: &str,
         environment: &[(&str, &str)],
@@ -139,7 +140,9 @@ impl Running {
                 .collect::<Environment>(),
         });
         let cx = BuildContext::new("clients", Arc::clone(&shared));
-        let config = Settings::from_text(keys).read().unwrap();
+        let config = Settings::from_text(&format!("engine = \"{engine}\"\n{keys}"))
+            .read()
+            .unwrap();
         let transport = Arc::new(SocketIo::build(config, &cx).unwrap());
         shared.hub.open(&ChannelName::root());
         Arc::clone(&transport).start().await.unwrap();
@@ -294,16 +297,32 @@ impl Poller {
     /// Polls until this comes, and gives the packets of that poll; pings are answered.
     pub(super) async fn until(&self, start: &str) -> Vec<String> {
         loop {
-            let answer = self.poll().await;
-            assert_eq!(answer.status, 200, "{answer:?}");
-            let packets: Vec<_> = answer.body.split('\x1e').map(str::to_owned).collect();
-            if packets.iter().any(|packet| packet == "2") {
-                self.post("3").await;
-            }
+            let packets = self.answered().await;
             if packets.iter().any(|packet| packet.starts_with(start)) {
-                return packets.into_iter().filter(|packet| packet != "2").collect();
+                return packets;
             }
         }
+    }
+
+    /// Polls until so many packets have come; pings are answered and do not count.
+    pub(super) async fn packets(&self, count: usize) -> Vec<String> {
+        let mut packets = Vec::new();
+        while packets.len() < count {
+            packets.extend(self.answered().await);
+        }
+        packets
+    }
+
+    /// The packets of one poll but pings, which are answered.
+    async fn answered(&self) -> Vec<String> {
+        let answer = self.poll().await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let packets = answer.body.split('\x1e').map(str::to_owned);
+        let (pings, packets): (Vec<_>, Vec<_>) = packets.partition(|packet| packet == "2");
+        for _ in pings {
+            self.post("3").await;
+        }
+        packets
     }
 }
 
