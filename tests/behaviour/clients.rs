@@ -31,6 +31,8 @@ on_every_engine!(
 
 /// What a connection may go over: one of both, or first this and then that.
 const CONNECTIONS: [&[&str]; 3] = [&["websocket"], &["polling"], &["polling", "websocket"]];
+/// Those that differ in how they shake hands.
+const HANDSHAKES: [&[&str]; 2] = [&["websocket"], &["polling"]];
 
 /// A Node client of one namespace; quick to reconnect, whatever else its options are.
 fn node_with(evows: &Evows, namespace: &str, options: &Value) -> Listener {
@@ -42,19 +44,29 @@ fn node_with(evows: &Evows, namespace: &str, options: &Value) -> Listener {
     Listener::node(&json!({"url": evows.url(namespace), "options": options}))
 }
 
-/// A Node client for each kind of connection.
-fn nodes_with(evows: &Evows, namespace: &str, options: &Value) -> Vec<Listener> {
+/// A Node client for each of these kinds of connection.
+fn nodes_with(
+    evows: &Evows,
+    connections: &[&[&str]],
+    namespace: &str,
+    options: &Value,
+) -> Vec<Listener> {
     let node = |transports: &&[&str]| {
         let mut options = options.clone();
         options["transports"] = json!(transports);
         node_with(evows, namespace, &options)
     };
-    CONNECTIONS.iter().map(node).collect()
+    connections.iter().map(node).collect()
 }
 
 /// A connected Node client for each kind of connection, with the global key in the query.
 async fn nodes(evows: &Evows, namespace: &str) -> Vec<Listener> {
-    let mut nodes = nodes_with(evows, namespace, &json!({"query": {"apikey": KEY}}));
+    let mut nodes = nodes_with(
+        evows,
+        &CONNECTIONS,
+        namespace,
+        &json!({"query": {"apikey": KEY}}),
+    );
     each_next(&mut nodes, "connect").await;
     nodes
 }
@@ -161,6 +173,8 @@ async fn namespaces_of_one_connection_get_their_own_events_once_and_in_order(eng
             "namespaces": ["/", "/a", "/b"],
             "headers": {"apikey": KEY},
             "transports": transports,
+            // Events are posted faster than one poll follows the other.
+            "packets": 1_000,
         })));
     }
     for _ in 0..3 {
@@ -302,7 +316,12 @@ async fn disabling_stops_delivery_and_keeps_the_namespace(engine: &str) {
 async fn clients_return_after_a_restart_to_a_namespace_that_is_still_set(engine: &str) {
     let evows = Setup::policy("traditional").engine(engine).start().await;
     let token = evows.create_and_set("loja1", &["MESSAGES_UPSERT"]).await;
-    let mut clients = nodes_with(&evows, "/loja1", &json!({"auth": {"apikey": token}}));
+    let mut clients = nodes_with(
+        &evows,
+        &CONNECTIONS,
+        "/loja1",
+        &json!({"auth": {"apikey": token}}),
+    );
     each_next(&mut clients, "connect").await;
     clients.extend(nodes(&evows, "/loja1").await);
     let mut pythons = pythons(&evows, "/loja1").await;
@@ -337,7 +356,7 @@ async fn keys_are_accepted_in_query_header_and_auth(engine: &str) {
             json!({"extraHeaders": {"apikey": key}}),
             json!({"auth": {"apikey": key}}),
         ] {
-            let mut clients = nodes_with(&evows, "/loja1", &options);
+            let mut clients = nodes_with(&evows, &HANDSHAKES, "/loja1", &options);
             each_next(&mut clients, "connect").await;
         }
     }
@@ -357,7 +376,7 @@ async fn keys_that_do_not_fit_are_refused(engine: &str) {
         ("/", json!({"auth": {"apikey": b}})),
         ("/", json!({"query": {"apikey": b}})),
     ] {
-        let mut clients = nodes_with(&evows, namespace, &options);
+        let mut clients = nodes_with(&evows, &HANDSHAKES, namespace, &options);
         each_next(&mut clients, "connect_error").await;
         for client in clients {
             let connected = client.all("connect");

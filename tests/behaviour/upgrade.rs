@@ -86,7 +86,7 @@ async fn an_upgrade_under_load_loses_and_repeats_nothing(engine: &str) {
     let load = Load::start(&evows);
     let options = json!({"query": {"apikey": KEY}, "transports": ["polling", "websocket"]});
     let client = || Listener::node(&json!({"url": evows.url("/"), "options": options}));
-    let mut clients: Vec<_> = std::iter::repeat_with(client).take(6).collect();
+    let mut clients: Vec<_> = std::iter::repeat_with(client).take(4).collect();
     let mut joined = Vec::new();
     for client in &mut clients {
         client.next("connect").await;

@@ -7,6 +7,7 @@ mod socketio {
     #[path = "../../../tests/behaviour/engines.rs"]
     mod engines;
 
+    mod differences;
     mod door;
     mod frames;
     mod harness;

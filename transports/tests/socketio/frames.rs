@@ -14,6 +14,7 @@ on_every_engine!(
     bytes_travel_in_the_older_dialects,
     polling_speaks_as_node_does,
     a_session_moves_to_a_websocket,
+    what_comes_right_behind_an_upgrade_is_not_lost,
     reserved_names_are_not_sent,
     what_clients_send_is_ignored,
 );
@@ -165,10 +166,28 @@ async fn a_session_moves_to_a_websocket(engine: &str) {
         client.text().await,
         r#"42/a,["f",{"event":"f","instance":"a"}]"#
     );
+    // Nor is it polled any more.
+    let answer = poller.poll().await;
+    let refused = r#"{"code":3,"message":"Bad request"}"#;
+    assert_eq!((answer.status, &*answer.body), (400, refused));
     // Closing it closes the right connection.
     running.hub.close(&channel("a"));
     assert_eq!(client.next().await, None);
     assert_eq!(running.counted("clients_closed", "namespace_closed"), 1);
+}
+
+async fn what_comes_right_behind_an_upgrade_is_not_lost(engine: &str) {
+    let running = Running::strict(engine, "").await;
+    let poller = running.polling(&format!("apikey={KEY}")).await;
+    let mut client = Client::open(running.address, &format!("sid={}", poller.session)).await;
+    client.send("2probe").await;
+    assert_eq!(client.text().await, "3probe");
+    // As python-socketio does, which joins only now: in one piece.
+    client.send_together(&["5", "40/a,", "40/b,"]).await;
+    for name in ["/a,", "/b,"] {
+        let joined = client.text().await;
+        assert!(joined.starts_with(&format!("40{name}")), "{joined}");
+    }
 }
 
 async fn reserved_names_are_not_sent(engine: &str) {
@@ -198,7 +217,9 @@ async fn what_clients_send_is_ignored(engine: &str) {
     let mut client = running.joined("/a").await;
     client.send(r#"42/a,["sendNode",{"instanceId":"a"}]"#).await;
     client.send(r#"42/a,7["x"]"#).await;
-    client.send(r#"42/nowhere,["x"]"#).await;
+    // Packets are read in order: once this is answered, those before were seen.
+    client.send("40/unknown,").await;
+    assert!(client.text().await.starts_with("44/unknown,"));
     running.publish(r#"{"event":"e","instance":"a"}"#, &[channel("a")]);
     assert_eq!(
         client.text().await,

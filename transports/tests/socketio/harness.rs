@@ -229,6 +229,14 @@ impl Client {
         self.0.send(Message::text(packet)).await.unwrap();
     }
 
+    /// Sends several packets in one write.
+    pub(super) async fn send_together(&mut self, packets: &[&str]) {
+        for packet in packets {
+            self.0.feed(Message::text(*packet)).await.unwrap();
+        }
+        self.0.flush().await.unwrap();
+    }
+
     /// Joins a namespace.
     pub(super) async fn join(&mut self, namespace: &str) {
         let name = if namespace == "/" {
@@ -257,14 +265,20 @@ impl Client {
     /// The next message but pings; `None` when the connection is closed, in whatever way.
     pub(super) async fn next(&mut self) -> Option<Message> {
         loop {
-            match within(self.0.next()).await {
-                Some(Ok(Message::Text(text))) if text == "2" => {
-                    // The server may have closed the connection after this ping; what it sent before can still be read.
-                    drop(self.0.send(Message::text("3")).await);
-                }
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
-                Some(Ok(message)) => return Some(message),
+            let message = self.frame().await?;
+            if message != Message::text("2") {
+                return Some(message);
             }
+            // The server may have closed the connection after this ping; what it sent before can still be read.
+            drop(self.0.send(Message::text("3")).await);
+        }
+    }
+
+    /// As [`next`](Self::next), pings included.
+    pub(super) async fn frame(&mut self) -> Option<Message> {
+        match within(self.0.next()).await {
+            Some(Ok(Message::Close(_)) | Err(_)) | None => None,
+            Some(Ok(message)) => Some(message),
         }
     }
 
