@@ -60,10 +60,10 @@ pub use evows_core::{
     access, cli, config, delivery, http, hub, metrics, names, plugin, registry, runtime, testing,
     topology,
 };
-pub use evows_core::{axum, bytes, schemars, serde, serde_json, tokio, tracing};
+pub use evows_core::{axum, bytes, clap, schemars, serde, serde_json, tokio, tracing};
 pub use evows_core::{
-    register_filter, register_lifecycle, register_policy, register_sink, register_source,
-    register_transport,
+    register_command, register_filter, register_lifecycle, register_policy, register_sink,
+    register_source, register_transport,
 };
 #[doc(inline)]
 pub use evows_transports as transports;

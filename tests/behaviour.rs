@@ -7,10 +7,12 @@ mod behaviour {
     mod engines;
 
     mod bad_input;
+    mod bench;
     mod clients;
     mod cors;
     mod diagnostics;
     mod harness;
+    mod inbound;
     mod shutdown;
     mod slow_clients;
     mod upgrade;

@@ -1,5 +1,6 @@
 //! The `evows` command: one file per command.
 
+mod command;
 mod exit;
 mod explain;
 mod list;
@@ -15,14 +16,18 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::http::Host;
 use crate::plugin::Environment;
 use crate::registry;
 
+pub use self::command::{CommandPlugin, CommandRegistration};
 pub use self::exit::Exit;
+pub use self::output::{Format, complain, print};
 pub use self::schema::schema;
+
+use self::command::{Asked, CommandLine};
 
 /// A plugin-based event router that delivers Evolution API events to Socket.IO clients.
 #[derive(Debug, Parser)]
@@ -64,8 +69,25 @@ enum Command {
 
 /// Runs the command line of this process, with `host` as its HTTP server.
 pub fn main(host: Arc<dyn Host>) -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    if let Err(duplicate) = registry::check_unique() {
+        output::complain(&duplicate);
+        return Exit::Internal.into();
+    }
+    let line = match CommandLine::new(Cli::command()) {
+        Ok(line) => line,
+        Err(duplicate) => {
+            output::complain(&duplicate);
+            return Exit::Internal.into();
+        }
+    };
+    let result = line
+        .read(std::env::args_os())
+        .and_then(|asked| match asked {
+            Asked::Own(matches) => Ok(Cli::from_arg_matches(&matches)?.run(host)),
+            Asked::Added(registration, matches) => registration.run(&matches),
+        });
+    let result = match result {
+        Ok(result) => result,
         Err(error) => {
             // Help and version are errors to clap, too; nobody may be there to read either.
             error.print().ok();
@@ -74,19 +96,6 @@ pub fn main(host: Arc<dyn Host>) -> ExitCode {
                 _ => Exit::Usage.into(),
             };
         }
-    };
-    if let Err(duplicate) = registry::check_unique() {
-        output::complain(&duplicate);
-        return Exit::Internal.into();
-    }
-    let environment = Environment::of_process();
-    let result = match cli.command.unwrap_or(Command::Run) {
-        Command::Run => Ok(run::run(&cli.config, &cli.log, host, environment)),
-        Command::Validate(options) => validate::run(&options, &cli.config, &environment),
-        Command::List(options) => list::run(&options),
-        Command::Explain(options) => explain::run(&options),
-        Command::Schema => schema::run(),
-        Command::Send(options) => send::run(&options, &cli.config, &environment),
     };
     match result {
         Ok(exit) => exit.into(),
@@ -99,10 +108,24 @@ pub fn main(host: Arc<dyn Host>) -> ExitCode {
     }
 }
 
+// === impl Cli ===
+
+impl Cli {
+    fn run(self, host: Arc<dyn Host>) -> io::Result<Exit> {
+        let environment = Environment::of_process();
+        match self.command.unwrap_or(Command::Run) {
+            Command::Run => Ok(run::run(&self.config, &self.log, host, environment)),
+            Command::Validate(options) => validate::run(&options, &self.config, &environment),
+            Command::List(options) => list::run(&options),
+            Command::Explain(options) => explain::run(&options),
+            Command::Schema => schema::run(),
+            Command::Send(options) => send::run(&options, &self.config, &environment),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

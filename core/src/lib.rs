@@ -22,7 +22,7 @@ pub use inventory;
 
 /// For plugin authors, whose own crate then needs none of these.
 pub use async_trait::async_trait;
-pub use {axum, bytes, schemars, serde, serde_json, tokio, tracing};
+pub use {axum, bytes, clap, schemars, serde, serde_json, tokio, tracing};
 
 pub use self::event::{EnvelopeError, Event, EventId};
 pub use self::outcome::{Outcome, Receipt, Tracker, track};

@@ -200,11 +200,10 @@ impl Client {
         }
     }
 
-    /// Closes its transport once what waits for it is written.
+    /// Closes its transport once what waits for it is written. To be said again while it is not gone.
     pub(crate) fn finish(&self) {
-        if !self.finishing.swap(true, Ordering::AcqRel) {
-            self.task.wake();
-        }
+        self.finishing.store(true, Ordering::Release);
+        self.task.wake();
     }
 
     /// What it was told; from now on, its task is woken when it is told something.

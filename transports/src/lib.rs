@@ -1,6 +1,7 @@
 //! How evows serves live clients: the HTTP server and the Socket.IO engines on it.
 
 mod admission;
+mod bench;
 mod clients;
 pub mod engineio;
 pub mod feed;

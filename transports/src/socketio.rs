@@ -4,16 +4,20 @@
 //! (who may shake hands), the clients, and the binary dialects. An engine speaks the protocol and moves cursors.
 
 mod binary;
+mod files;
+mod forward;
 mod inbound;
 pub mod native;
 mod oxide;
 pub mod packet;
 mod reserved;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use axum::Router;
 use evows_core::access::Compat;
 use evows_core::config::{Period, Problem, Size};
 use evows_core::plugin::{BuildContext, BuildError, Transport, TransportError, TransportPlugin};
@@ -21,6 +25,8 @@ use evows_core::register_transport;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use self::files::Files;
+use self::forward::Forward;
 use self::native::Native;
 use self::oxide::Oxide;
 use crate::engineio;
@@ -78,6 +84,12 @@ pub struct Config {
     pub max_polling_sessions: usize,
     /// Clients on long-polling at once from one address; more are answered 503.
     pub max_polling_sessions_per_address: usize,
+    /// The `dist` folder of an installed npm package `socket.io-client`, whose files browser pages then find at
+    /// `/socket.io/socket.io.js` and so on.
+    pub serve_client: Option<PathBuf>,
+    /// Where the event `sendNode`, the only one that Evolution takes from clients, is posted to: an `http://` URL. It is taken on
+    /// `/` alone, its argument is the body. Without it, what clients send is ignored and counted. Native engine.
+    pub forward_send_node: Option<String>,
     /// Whether the handshake needs a key. By default it does not under `compat = "strict"`, where the key may come in Socket.IO's
     /// `auth` when a namespace is joined, and it does under `compat = "evolution"`, which ignores `auth`.
     pub handshake_key: Option<HandshakeKey>,
@@ -144,6 +156,8 @@ pub enum Dialect {
 /// The Socket.IO transport.
 pub struct SocketIo {
     engine: Arc<dyn Transport>,
+    files: Files,
+    forward: Option<Arc<Forward>>,
 }
 
 register_transport!(
@@ -176,6 +190,8 @@ impl Default for Config {
             upgrade_timeout: Period::seconds(10),
             max_polling_sessions: 4_000,
             max_polling_sessions_per_address: 1_000,
+            serve_client: None,
+            forward_send_node: None,
             handshake_key: None,
         }
     }
@@ -269,6 +285,25 @@ impl TransportPlugin for SocketIo {
                 );
             }
         }
+        if let Some(url) = &config.forward_send_node {
+            problems.extend(Forward::check(url).err().map(forward_problem));
+            if config.engine == Engine::Socketioxide {
+                let message = "the engine socketioxide takes nothing from clients";
+                let help = "leave `forward_send_node` out, or set `engine = \"native\"`";
+                problems.push(
+                    Problem::new("invalid-value", message)
+                        .at_key("forward_send_node")
+                        .help(help),
+                );
+            }
+        }
+        let mut problem = |key: &str, message: &str, help: &str| {
+            problems.push(
+                Problem::new("invalid-value", message)
+                    .at_key(key)
+                    .help(help),
+            );
+        };
         for (key, limit) in [
             ("max_payload", config.max_payload.0),
             ("max_lag_bytes", config.max_lag_bytes.0),
@@ -304,28 +339,65 @@ impl TransportPlugin for SocketIo {
             ]));
         }
         let keys = Keys::new(config.handshake_key, Arc::clone(&access), cx.environment());
-        let engine: Arc<dyn Transport> = match config.engine {
+        let files = Files::new(&config.path, config.serve_client.as_ref());
+        let forward = match &config.forward_send_node {
+            Some(url) => {
+                let url = Forward::check(url)
+                    .map_err(|message| BuildError::Config(vec![forward_problem(message)]))?;
+                Some(Arc::new(Forward::new(cx.id(), cx.metrics(), url)))
+            }
+            None => None,
+        };
+        let (engine, router): (Arc<dyn Transport>, Router) = match config.engine {
             Engine::Native => {
+                let inbound: Arc<dyn Inbound> = match &forward {
+                    Some(forward) => Arc::<Forward>::clone(forward),
+                    None => Arc::new(Ignored),
+                };
                 let parts = native::Parts {
                     hub: Arc::clone(cx.hub()),
                     access,
                     metrics: cx.metrics().clone(),
                     gate: Arc::new(keys),
-                    inbound: Arc::new(Ignored),
+                    inbound,
                 };
                 let native = Native::new(cx.id(), config.native(), parts);
-                cx.mount(config.path.trim_end_matches('/'), native.router());
-                Arc::new(native)
+                let router = native.router();
+                (Arc::new(native), router)
             }
-            Engine::Socketioxide => Arc::new(Oxide::new(&config, cx, keys)),
+            Engine::Socketioxide => {
+                let (oxide, router) = Oxide::new(&config, cx, keys);
+                (Arc::new(oxide), router)
+            }
         };
-        Ok(Self { engine })
+        let path = config.path.trim_end_matches('/');
+        cx.mount(path, files.clone().in_front_of(router));
+        Ok(Self {
+            engine,
+            files,
+            forward,
+        })
     }
+}
+
+fn forward_problem(message: &str) -> Problem {
+    Problem::new("invalid-value", message)
+        .at_key("forward_send_node")
+        .help("such as \"http://127.0.0.1:9000/send-node\"")
 }
 
 #[async_trait]
 impl Transport for SocketIo {
     async fn start(self: Arc<Self>) -> Result<(), TransportError> {
+        self.files.check().await.map_err(|error| {
+            TransportError::new(
+                "`serve_client` is not the `dist` folder of the npm package socket.io-client",
+                error,
+            )
+        })?;
+        if let Some(forward) = &self.forward {
+            forward.start();
+        }
         Arc::clone(&self.engine).start().await
     }
 

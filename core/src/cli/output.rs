@@ -7,7 +7,7 @@ use crate::config::{Diagnostic, Severity, render};
 
 /// How a command writes its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
+pub enum Format {
     /// For people.
     Text,
     /// For programs.
@@ -15,14 +15,14 @@ pub(super) enum Format {
 }
 
 /// Writes a result. The error is the caller's to judge: a closed pipe is no failure.
-pub(super) fn print(text: &str) -> io::Result<()> {
+pub fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     stdout.flush()
 }
 
 /// Says on stderr what went wrong.
-pub(super) fn complain(what: &dyn Display) {
+pub fn complain(what: &dyn Display) {
     // With stderr gone there is nobody left to tell; the exit code still says it.
     writeln!(io::stderr().lock(), "error: {what}").ok();
 }

@@ -1,9 +1,10 @@
 // The reference: Socket.IO's own server, doing what evows does in global mode and nothing else.
 //
-//   node server.mjs 8080
+//   node server.mjs 8080 [--recovery]
 //
-// POST /webhook with an envelope emits it to every client of `/`, under the envelope's `event` as its
-// name. PUT /instance/<name> opens a namespace. GET /healthz answers 200.
+// POST /webhook with an envelope emits it to every client of `/`, under the envelope's `event` as its name; to those of
+// `/<instance>` instead once POST /websocket/set/<instance> has opened that. GET /healthz answers 200.
+// `--recovery` turns on connection state recovery.
 import { createServer } from "node:http";
 import { Server } from "socket.io";
 
@@ -12,8 +13,9 @@ const http = createServer((request, response) => {
     response.end("ok");
     return;
   }
-  if (request.method === "PUT" && request.url.startsWith("/instance/")) {
-    io.of(request.url.slice("/instance".length));
+  if (request.method === "POST" && request.url.startsWith("/websocket/set/")) {
+    const instance = request.url.slice("/websocket/set/".length);
+    namespaces.set(instance, io.of(`/${instance}`));
     response.end("ok");
     return;
   }
@@ -25,12 +27,15 @@ const http = createServer((request, response) => {
   request.on("data", (part) => parts.push(part));
   request.on("end", () => {
     const envelope = JSON.parse(Buffer.concat(parts).toString());
-    io.emit(envelope.event, envelope);
+    const to = namespaces.get(envelope.instance) ?? io;
+    to.emit(envelope.event, envelope);
     response.writeHead(200, { "content-type": "application/json" }).end('{"accepted":1}');
   });
 });
 
-const io = new Server(http, { cors: { origin: "*" } });
+const recovery = process.argv.includes("--recovery") ? { connectionStateRecovery: {} } : {};
+const io = new Server(http, { cors: { origin: "*" }, ...recovery });
+const namespaces = new Map();
 const port = Number(process.argv[2] ?? 8080);
 http.listen(port, "127.0.0.1", () => {
   process.stderr.write(`listening address=http://127.0.0.1:${http.address().port}\n`);

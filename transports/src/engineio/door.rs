@@ -282,11 +282,13 @@ impl<A: Application> Shared<A> {
             };
             if let Some((inner, out)) = session.take() {
                 let (client, options) = (Arc::clone(session.client()), Arc::clone(options));
-                Websocket::new(socket, inner, out, client, options)
-                    .run()
-                    .await;
+                let running = Websocket::new(socket, inner, out, client, options).run();
+                // On a task of its own size. Until it ends, requests with the session's id are told that it has moved.
+                tokio::spawn(async move {
+                    running.await;
+                    shared.sessions.lock().remove(&session.sid);
+                });
             }
-            shared.sessions.lock().remove(&session.sid);
         });
         Ok(response)
     }

@@ -120,9 +120,7 @@ impl<S: Session> Polling<S> {
         // Under the lock, so that a WebSocket which takes the session over is the one that is told from then on.
         match self.client.told(cx) {
             Some(Told::Close(reason)) => return self.over(state, reason),
-            Some(Told::Finish) if !state.is_behind() || state.polled => {
-                return self.over(state, "shutdown");
-            }
+            Some(Told::Finish) if !state.is_behind() => return self.over(state, "shutdown"),
             _ => {}
         }
         while sleep.as_mut().poll(cx).is_ready() {

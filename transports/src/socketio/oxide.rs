@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use axum::Router;
 use evows_core::hub::{ChannelWatcher, Hub};
 use evows_core::plugin::{BuildContext, Transport, TransportError};
 use socketioxide::service::SocketIoService;
@@ -42,8 +43,8 @@ pub(super) struct Oxide {
 // === impl Oxide ===
 
 impl Oxide {
-    /// Makes the engine and mounts its routes.
-    pub(super) fn new(config: &Config, cx: &BuildContext, keys: Keys) -> Self {
+    /// Makes the engine and its routes.
+    pub(super) fn new(config: &Config, cx: &BuildContext, keys: Keys) -> (Self, Router) {
         let component: Arc<str> = cx.id().into();
         let clients = Arc::new(Clients::new(
             &component,
@@ -69,13 +70,13 @@ impl Oxide {
         };
         let pumps = Box::new(move |channel: &_| Pump::new(channel, options.clone()));
         let door = Door::new(config, keys, Arc::clone(&clients), service);
-        cx.mount(config.path.trim_end_matches('/'), door.router());
-        Self {
+        let engine = Self {
             hub: Arc::clone(cx.hub()),
             clients,
             connect_timeout: config.connect_timeout.0,
             namespaces: Arc::new(Namespaces::new(io, rules, pumps)),
-        }
+        };
+        (engine, door.router())
     }
 }
 

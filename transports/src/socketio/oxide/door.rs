@@ -218,9 +218,7 @@ impl Door {
 }
 
 async fn enter(State(door): State<Arc<Door>>, request: Request) -> Response {
-    let path = request.uri().path();
-    let is_file = [".js", ".map"].iter().any(|end| path.ends_with(end));
-    if !path.starts_with(&door.path) || is_file {
+    if !request.uri().path().starts_with(&door.path) {
         // Without the trailing slash this is not our path; the server says so.
         return StatusCode::NOT_FOUND.into_response();
     }

@@ -5,25 +5,63 @@ use std::io::{Error, Result};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// The cores that the server and the generator have to themselves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cores {
+    server: usize,
+    generator: usize,
+}
 
 /// A process whose memory and CPU time are read.
-pub(crate) struct Watched {
+pub(super) struct Watched {
     pid: u32,
+}
+
+// === impl Cores ===
+
+impl Cores {
+    /// The first two cores that this process may use, or nothing when it has but one.
+    pub(super) fn find() -> Option<Self> {
+        let allowed = sched_getaffinity(None).ok()?;
+        let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
+        Some(Self {
+            server: cores.next()?,
+            generator: cores.next()?,
+        })
+    }
+
+    /// Moves this thread to the generator's core.
+    pub(super) fn be_generator(self) -> Result<()> {
+        pin(self.generator)
+    }
+
+    /// Moves this thread to the server's core, where a process that it starts stays.
+    pub(super) fn be_server(self) -> Result<()> {
+        pin(self.server)
+    }
+}
+
+fn pin(core: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    Ok(sched_setaffinity(None, &set)?)
 }
 
 // === impl Watched ===
 
 impl Watched {
-    pub(crate) fn new(pid: u32) -> Self {
+    pub(super) fn new(pid: u32) -> Self {
         Self { pid }
     }
 
-    pub(crate) fn myself() -> Self {
+    pub(super) fn myself() -> Self {
         Self::new(std::process::id())
     }
 
     /// Its resident memory in bytes.
-    pub(crate) fn resident(&self) -> Result<u64> {
+    pub(super) fn resident(&self) -> Result<u64> {
         let status = self.read("status")?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().next());
@@ -32,7 +70,7 @@ impl Watched {
     }
 
     /// The CPU time that it has used, in user and system mode.
-    pub(crate) fn cpu(&self) -> Result<Duration> {
+    pub(super) fn cpu(&self) -> Result<Duration> {
         let stat = self.read("stat")?;
         // The name, in parentheses, may hold anything; the fields are counted from behind it.
         let fields = stat.rsplit_once(") ").map(|(_, fields)| fields);
@@ -55,7 +93,7 @@ impl Watched {
 }
 
 /// Raises the soft limit of open files to the hard one.
-pub(crate) fn raise_file_limit() -> Result<()> {
+pub(super) fn raise_file_limit() -> Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: maximum,
