@@ -3,14 +3,19 @@
 // `cfg(test)` always holds here; it tells clippy that this is test code throughout.
 #[cfg(test)]
 mod behaviour {
+    #[macro_use]
+    mod engines;
+
     mod bad_input;
     mod bench;
     mod clients;
+    mod cors;
     mod diagnostics;
     mod harness;
     mod inbound;
     mod shutdown;
     mod slow_clients;
     mod streams;
+    mod upgrade;
     mod vectors;
 }

@@ -5,11 +5,17 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::harness::{Connection, Frames, Setup, message};
 
+on_every_engine!(
+    bodies_that_are_no_events_are_refused_and_the_connection_stays_usable,
+    an_array_with_one_bad_element_delivers_nothing,
+    garbage_on_a_websocket_closes_it_and_nothing_else,
+    wrong_engine_io_requests_have_their_codes,
+);
+
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-#[tokio::test]
-async fn bodies_that_are_no_events_are_refused_and_the_connection_stays_usable() {
-    let evows = Setup::policy("global").start().await;
+async fn bodies_that_are_no_events_are_refused_and_the_connection_stays_usable(engine: &str) {
+    let evows = Setup::policy("global").engine(engine).start().await;
     let mut frames = Frames::connect(&evows).await;
     frames.join("/").await;
     let mut connection = Connection::open(evows.address()).await.unwrap();
@@ -40,9 +46,8 @@ async fn bodies_that_are_no_events_are_refused_and_the_connection_stays_usable()
     }
 }
 
-#[tokio::test]
-async fn an_array_with_one_bad_element_delivers_nothing() {
-    let evows = Setup::policy("global").start().await;
+async fn an_array_with_one_bad_element_delivers_nothing(engine: &str) {
+    let evows = Setup::policy("global").engine(engine).start().await;
     let mut frames = Frames::connect(&evows).await;
     frames.join("/").await;
     let array = |elements: &[&Value]| json!(elements).to_string();
@@ -160,9 +165,8 @@ async fn half_open_connections_are_closed() {
     }
 }
 
-#[tokio::test]
-async fn garbage_on_a_websocket_closes_it_and_nothing_else() {
-    let evows = Setup::policy("global").start().await;
+async fn garbage_on_a_websocket_closes_it_and_nothing_else(engine: &str) {
+    let evows = Setup::policy("global").engine(engine).start().await;
     let mut healthy = Frames::connect(&evows).await;
     healthy.join("/").await;
     for garbage in [
@@ -204,9 +208,8 @@ async fn unknown_routes_and_methods_are_answered() {
     assert!((400..500).contains(&reply.status), "{reply:?}");
 }
 
-#[tokio::test]
-async fn wrong_engine_io_requests_have_their_codes() {
-    let evows = Setup::policy("global").start().await;
+async fn wrong_engine_io_requests_have_their_codes(engine: &str) {
+    let evows = Setup::policy("global").engine(engine).start().await;
     let base = format!("/socket.io/?apikey={}", super::harness::KEY);
     for (method, query, body) in [
         (

@@ -1,13 +1,38 @@
 //! Stock Socket.IO clients against evows, from handshake to reconnect.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::harness::{Evows, KEY, Listener, Setup, envelope, message};
 
-/// A Node client of one namespace, with the global key in the query.
-fn node(evows: &Evows, namespace: &str) -> Listener {
-    node_with(evows, namespace, &json!({"query": {"apikey": KEY}}))
-}
+on_every_engine!(
+    node_receives_over_every_transport,
+    python_receives_over_every_transport,
+    namespaces_of_one_connection_get_their_own_events_once_and_in_order,
+    global_mode_delivers_every_event_of_every_instance_to_root,
+    traditional_mode_delivers_to_the_instances_namespace_only,
+    a_namespace_opens_when_the_instance_is_set,
+    both_modes_at_once_deliver_one_copy_each,
+    events_are_filtered_per_instance_but_not_on_root,
+    instances_are_isolated_from_each_other,
+    disabling_stops_delivery_and_keeps_the_namespace,
+    clients_return_after_a_restart_to_a_namespace_that_is_still_set,
+    keys_are_accepted_in_query_header_and_auth,
+    keys_that_do_not_fit_are_refused,
+    evolutions_rules_refuse_at_the_handshake_and_ignore_auth,
+    the_official_manager_connects_without_a_key,
+    bytes_arrive_as_buffers_over_every_transport,
+    reserved_event_names_do_not_disconnect_a_client,
+    what_clients_send_is_ignored,
+    more_attachments_than_a_client_takes_do_not_disconnect_it,
+    a_burst_reaches_a_client_that_reads,
+);
+
+/// What a connection may go over: one of both, or first this and then that.
+const CONNECTIONS: [&[&str]; 3] = [&["websocket"], &["polling"], &["polling", "websocket"]];
+/// Those that differ in how they shake hands.
+const HANDSHAKES: [&[&str]; 2] = [&["websocket"], &["polling"]];
 
 /// A Node client of one namespace; quick to reconnect, whatever else its options are.
 fn node_with(evows: &Evows, namespace: &str, options: &Value) -> Listener {
@@ -19,19 +44,80 @@ fn node_with(evows: &Evows, namespace: &str, options: &Value) -> Listener {
     Listener::node(&json!({"url": evows.url(namespace), "options": options}))
 }
 
-/// A Python client of some namespaces, with the global key in a header.
-fn python(evows: &Evows, namespaces: &[&str], transport: &str) -> Listener {
-    Listener::python(&json!({
-        "url": evows.url(""),
-        "namespaces": namespaces,
-        "transports": [transport],
-        "headers": {"apikey": KEY},
-    }))
+/// A Node client for each of these kinds of connection.
+fn nodes_with(
+    evows: &Evows,
+    connections: &[&[&str]],
+    namespace: &str,
+    options: &Value,
+) -> Vec<Listener> {
+    let node = |transports: &&[&str]| {
+        let mut options = options.clone();
+        options["transports"] = json!(transports);
+        node_with(evows, namespace, &options)
+    };
+    connections.iter().map(node).collect()
 }
 
-#[tokio::test]
-async fn node_receives_over_every_transport() {
-    let evows = Setup::policy("global").start().await;
+/// A connected Node client for each kind of connection, with the global key in the query.
+async fn nodes(evows: &Evows, namespace: &str) -> Vec<Listener> {
+    let mut nodes = nodes_with(
+        evows,
+        &CONNECTIONS,
+        namespace,
+        &json!({"query": {"apikey": KEY}}),
+    );
+    each_next(&mut nodes, "connect").await;
+    nodes
+}
+
+/// A connected Python client of a namespace for each kind of connection, with the global key in a header.
+async fn pythons(evows: &Evows, namespace: &str) -> Vec<Listener> {
+    let python = |transports: &&[&str]| {
+        Listener::python(&json!({
+            "url": evows.url(""),
+            "namespaces": [namespace],
+            "transports": transports,
+            "headers": {"apikey": KEY},
+        }))
+    };
+    let mut pythons: Vec<_> = CONNECTIONS.iter().map(python).collect();
+    each_next(&mut pythons, "connect").await;
+    pythons
+}
+
+/// Waits for this to happen to each client.
+async fn each_next(clients: &mut [Listener], kind: &str) {
+    for client in clients {
+        client.next(kind).await;
+    }
+}
+
+/// Each client's next event must be this one.
+async fn each_gets(clients: &mut [Listener], event: &Value) {
+    for client in clients {
+        let name = event["event"].as_str().expect("a name").to_owned();
+        assert_eq!(client.event().await, (name, event.clone()));
+    }
+}
+
+/// The ids of each client's next messages must be these.
+async fn each_gets_ids<T: AsRef<str>>(clients: &mut [Listener], ids: &[T]) {
+    for client in clients {
+        let got = client.message_ids(ids.len()).await;
+        assert!(got.iter().eq(ids.iter().map(AsRef::as_ref)), "{got:?}");
+    }
+}
+
+/// None of the clients was disconnected.
+fn none_was_disconnected(clients: &[Listener]) {
+    for client in clients {
+        assert_eq!(client.all("disconnect"), Vec::<Value>::new());
+    }
+}
+
+async fn node_receives_over_every_transport(engine: &str) {
+    let evows = Setup::policy("global").engine(engine).start().await;
     let with = |transports: Value| {
         let options = json!({"transports": transports, "query": {"apikey": KEY}});
         node_with(&evows, "/", &options)
@@ -57,35 +143,71 @@ async fn node_receives_over_every_transport() {
     }
 }
 
-#[tokio::test]
-async fn python_receives_over_both_transports() {
-    let evows = Setup::policy("both").start().await;
+async fn python_receives_over_every_transport(engine: &str) {
+    let evows = Setup::policy("both").engine(engine).start().await;
     evows.create_and_set("loja1", &[]).await;
-    let mut websocket = python(&evows, &["/", "/loja1"], "websocket");
-    let mut polling = python(&evows, &["/loja1"], "polling");
-    websocket.next("connect").await;
-    websocket.next("connect").await;
-    polling.next("connect").await;
-
-    let sent = message("loja1", "1");
-    evows.post(&sent).await;
-    let mut namespaces = Vec::new();
-    for _ in 0..2 {
-        let happened = websocket.next("event").await;
-        assert_eq!(happened["args"], json!([sent]));
-        namespaces.push(happened["namespace"].as_str().unwrap().to_owned());
+    let mut roots = pythons(&evows, "/").await;
+    let mut clients = pythons(&evows, "/loja1").await;
+    for id in 0..20 {
+        let sent = message("loja1", &id.to_string());
+        evows.post(&sent).await;
+        each_gets(&mut roots, &sent).await;
+        each_gets(&mut clients, &sent).await;
     }
-    // Handlers of different namespaces run side by side in this client; frames on the wire have an order.
-    namespaces.sort();
-    assert_eq!(namespaces, ["/", "/loja1"]);
-    assert_eq!(polling.event().await, ("messages.upsert".to_owned(), sent));
 }
 
-#[tokio::test]
-async fn global_mode_delivers_every_event_of_every_instance_to_root() {
-    let evows = Setup::policy("global").start().await;
-    let mut root = node(&evows, "/");
-    root.next("connect").await;
+async fn namespaces_of_one_connection_get_their_own_events_once_and_in_order(engine: &str) {
+    let evows = Setup::policy("both").engine(engine).start().await;
+    for instance in ["a", "b", "other"] {
+        evows.create_and_set(instance, &[]).await;
+    }
+    let mut clients = Vec::new();
+    for transports in CONNECTIONS {
+        clients.push(Listener::node(&json!({
+            "url": evows.url("/"),
+            "namespaces": ["/a", "/b"],
+            "options": {"query": {"apikey": KEY}, "transports": transports},
+        })));
+        clients.push(Listener::python(&json!({
+            "url": evows.url(""),
+            "namespaces": ["/", "/a", "/b"],
+            "headers": {"apikey": KEY},
+            "transports": transports,
+            // Events are posted faster than one poll follows the other.
+            "packets": 1_000,
+        })));
+    }
+    for _ in 0..3 {
+        each_next(&mut clients, "connect").await;
+    }
+    let mut expected = BTreeMap::<_, Vec<_>>::new();
+    for id in 0..150 {
+        let instance = ["a", "b", "other"][id % 3];
+        evows.post(&message(instance, &id.to_string())).await;
+        for namespace in ["/".to_owned(), format!("/{instance}")] {
+            if namespace != "/other" {
+                expected.entry(namespace).or_default().push(id.to_string());
+            }
+        }
+    }
+    for client in &mut clients {
+        // Node and Python call handlers of different namespaces in an order of their own.
+        let mut got = BTreeMap::<_, Vec<_>>::new();
+        for _ in 0..expected.values().map(Vec::len).sum() {
+            let happened = client.next("event").await;
+            let text = |value: &Value| value.as_str().expect("a string").to_owned();
+            let id = text(&happened["args"][0]["data"]["key"]["id"]);
+            got.entry(text(&happened["namespace"]))
+                .or_default()
+                .push(id);
+        }
+        assert_eq!(got, expected);
+    }
+}
+
+async fn global_mode_delivers_every_event_of_every_instance_to_root(engine: &str) {
+    let evows = Setup::policy("global").engine(engine).start().await;
+    let mut roots = nodes(&evows, "/").await;
     for (name, instance) in [
         ("messages.upsert", "loja1"),
         ("groups.update", "loja2"),
@@ -93,26 +215,23 @@ async fn global_mode_delivers_every_event_of_every_instance_to_root() {
     ] {
         let sent = envelope(name, instance, &json!({"a": [1]}));
         evows.post(&sent).await;
-        assert_eq!(root.event().await, (name.to_owned(), sent));
+        each_gets(&mut roots, &sent).await;
     }
 }
 
-#[tokio::test]
-async fn traditional_mode_delivers_to_the_instances_namespace_only() {
-    let evows = Setup::policy("traditional").start().await;
+async fn traditional_mode_delivers_to_the_instances_namespace_only(engine: &str) {
+    let evows = Setup::policy("traditional").engine(engine).start().await;
     evows.create_and_set("loja1", &["MESSAGES_UPSERT"]).await;
-    let mut client = node(&evows, "/loja1");
-    client.next("connect").await;
+    let mut clients = nodes(&evows, "/loja1").await;
     let sent = message("loja1", "1");
     evows.post(&sent).await;
-    assert_eq!(client.event().await, ("messages.upsert".to_owned(), sent));
+    each_gets(&mut clients, &sent).await;
 }
 
-#[tokio::test]
-async fn a_namespace_opens_when_the_instance_is_set() {
-    let evows = Setup::policy("traditional").start().await;
+async fn a_namespace_opens_when_the_instance_is_set(engine: &str) {
+    let evows = Setup::policy("traditional").engine(engine).start().await;
     evows.create("loja1").await;
-    let mut early = node(&evows, "/loja1");
+    let mut early = node_with(&evows, "/loja1", &json!({"query": {"apikey": KEY}}));
     let refused = early.next("connect_error").await;
     assert_eq!(refused["message"], "Invalid namespace");
     assert_eq!(
@@ -121,36 +240,29 @@ async fn a_namespace_opens_when_the_instance_is_set() {
     );
 
     evows.set("loja1", true, &[]).await;
-    let mut client = node(&evows, "/loja1");
-    client.next("connect").await;
+    let mut clients = nodes(&evows, "/loja1").await;
     evows.post(&message("loja1", "1")).await;
-    assert_eq!(client.message_ids(1).await, ["1"]);
+    each_gets_ids(&mut clients, &["1"]).await;
 }
 
-#[tokio::test]
-async fn both_modes_at_once_deliver_one_copy_each() {
-    let evows = Setup::policy("both").start().await;
+async fn both_modes_at_once_deliver_one_copy_each(engine: &str) {
+    let evows = Setup::policy("both").engine(engine).start().await;
     evows.create_and_set("loja1", &[]).await;
-    let mut root = node(&evows, "/");
-    let mut client = node(&evows, "/loja1");
-    root.next("connect").await;
-    client.next("connect").await;
+    let mut roots = nodes(&evows, "/").await;
+    let mut clients = nodes(&evows, "/loja1").await;
     for id in ["1", "2"] {
         evows.post(&message("loja1", id)).await;
     }
-    assert_eq!(root.message_ids(2).await, ["1", "2"]);
-    assert_eq!(client.message_ids(2).await, ["1", "2"]);
+    each_gets_ids(&mut roots, &["1", "2"]).await;
+    each_gets_ids(&mut clients, &["1", "2"]).await;
 }
 
-#[tokio::test]
-async fn events_are_filtered_per_instance_but_not_on_root() {
-    let evows = Setup::policy("both").start().await;
+async fn events_are_filtered_per_instance_but_not_on_root(engine: &str) {
+    let evows = Setup::policy("both").engine(engine).start().await;
     let events = ["CONNECTION_UPDATE", "GROUP_PARTICIPANTS_UPDATE"];
     evows.create_and_set("loja1", &events).await;
-    let mut root = node(&evows, "/");
-    let mut client = node(&evows, "/loja1");
-    root.next("connect").await;
-    client.next("connect").await;
+    let mut roots = nodes(&evows, "/").await;
+    let mut clients = nodes(&evows, "/loja1").await;
 
     let names = [
         "messages.upsert",
@@ -162,70 +274,71 @@ async fn events_are_filtered_per_instance_but_not_on_root() {
         let data = json!({"state": "open", "participants": []});
         evows.post(&envelope(name, "loja1", &data)).await;
     }
-    for name in names {
-        assert_eq!(root.event().await.0, name);
+    for root in &mut roots {
+        for name in names {
+            assert_eq!(root.event().await.0, name);
+        }
     }
-    assert_eq!(client.event().await.0, "connection.update");
-    assert_eq!(client.event().await.0, "group-participants.update");
+    for client in &mut clients {
+        assert_eq!(client.event().await.0, "connection.update");
+        assert_eq!(client.event().await.0, "group-participants.update");
+    }
 }
 
-#[tokio::test]
-async fn instances_are_isolated_from_each_other() {
-    let evows = Setup::policy("traditional").start().await;
+async fn instances_are_isolated_from_each_other(engine: &str) {
+    let evows = Setup::policy("traditional").engine(engine).start().await;
     evows.create_and_set("a", &[]).await;
     evows.create_and_set("b", &[]).await;
-    let mut a = node(&evows, "/a");
-    let mut b = node(&evows, "/b");
-    a.next("connect").await;
-    b.next("connect").await;
+    let mut a = nodes(&evows, "/a").await;
+    let mut b = nodes(&evows, "/b").await;
     for (instance, id) in [("a", "1"), ("b", "2"), ("a", "3"), ("b", "4")] {
         evows.post(&message(instance, id)).await;
     }
-    assert_eq!(a.message_ids(2).await, ["1", "3"]);
-    assert_eq!(b.message_ids(2).await, ["2", "4"]);
+    each_gets_ids(&mut a, &["1", "3"]).await;
+    each_gets_ids(&mut b, &["2", "4"]).await;
 }
 
-#[tokio::test]
-async fn disabling_stops_delivery_and_keeps_the_namespace() {
-    let evows = Setup::policy("traditional").start().await;
+async fn disabling_stops_delivery_and_keeps_the_namespace(engine: &str) {
+    let evows = Setup::policy("traditional").engine(engine).start().await;
     evows.create_and_set("loja1", &[]).await;
-    let mut before = node(&evows, "/loja1");
-    before.next("connect").await;
+    let mut before = nodes(&evows, "/loja1").await;
     evows.set("loja1", false, &[]).await;
     evows.post(&message("loja1", "unseen")).await;
-    let mut after = node(&evows, "/loja1");
-    after.next("connect").await;
+    let mut after = nodes(&evows, "/loja1").await;
 
     evows.set("loja1", true, &[]).await;
     evows.post(&message("loja1", "seen")).await;
-    assert_eq!(before.message_ids(1).await, ["seen"]);
-    assert_eq!(after.message_ids(1).await, ["seen"]);
-    assert_eq!(before.all("disconnect"), Vec::<Value>::new());
+    each_gets_ids(&mut before, &["seen"]).await;
+    each_gets_ids(&mut after, &["seen"]).await;
+    none_was_disconnected(&before);
 }
 
-#[tokio::test]
-async fn clients_return_after_a_restart_to_a_namespace_that_is_still_set() {
-    let evows = Setup::policy("traditional").start().await;
+async fn clients_return_after_a_restart_to_a_namespace_that_is_still_set(engine: &str) {
+    let evows = Setup::policy("traditional").engine(engine).start().await;
     let token = evows.create_and_set("loja1", &["MESSAGES_UPSERT"]).await;
-    let mut by_key = node(&evows, "/loja1");
-    let mut by_token = node_with(&evows, "/loja1", &json!({"auth": {"apikey": token}}));
-    let mut python = python(&evows, &["/loja1"], "websocket");
-    for client in [&mut by_key, &mut by_token, &mut python] {
-        client.next("connect").await;
-    }
+    let mut clients = nodes_with(
+        &evows,
+        &CONNECTIONS,
+        "/loja1",
+        &json!({"auth": {"apikey": token}}),
+    );
+    each_next(&mut clients, "connect").await;
+    clients.extend(nodes(&evows, "/loja1").await);
+    let mut pythons = pythons(&evows, "/loja1").await;
     let evows = evows.restart().await;
-    for client in [&mut by_key, &mut by_token] {
+    for client in &mut clients {
         let gone = client.next("disconnect").await;
         assert_eq!(gone["active"], true, "it would not come back: {gone}");
     }
-    for client in [&mut by_key, &mut by_token, &mut python] {
-        client.next("connect").await;
-    }
+    each_next(&mut clients, "connect").await;
+    each_next(&mut pythons, "connect").await;
     evows.post(&message("loja1", "1")).await;
-    for client in [&mut by_key, &mut by_token, &mut python] {
-        assert_eq!(client.message_ids(1).await, ["1"]);
-    }
-    for error in by_key.all("connect_error") {
+    each_gets_ids(&mut clients, &["1"]).await;
+    each_gets_ids(&mut pythons, &["1"]).await;
+    for error in clients
+        .iter()
+        .flat_map(|client| client.all("connect_error"))
+    {
         assert_eq!(error["active"], true, "refused for good: {error}");
     }
     let found = evows
@@ -234,9 +347,8 @@ async fn clients_return_after_a_restart_to_a_namespace_that_is_still_set() {
     assert_eq!(found.json()["events"], json!(["MESSAGES_UPSERT"]));
 }
 
-#[tokio::test]
-async fn keys_are_accepted_in_query_header_and_auth() {
-    let evows = Setup::policy("both").start().await;
+async fn keys_are_accepted_in_query_header_and_auth(engine: &str) {
+    let evows = Setup::policy("both").engine(engine).start().await;
     let token = evows.create_and_set("loja1", &[]).await;
     for key in [KEY, token.as_str()] {
         for options in [
@@ -244,19 +356,14 @@ async fn keys_are_accepted_in_query_header_and_auth() {
             json!({"extraHeaders": {"apikey": key}}),
             json!({"auth": {"apikey": key}}),
         ] {
-            for transport in ["websocket", "polling"] {
-                let mut options = options.clone();
-                options["transports"] = json!([transport]);
-                let mut client = node_with(&evows, "/loja1", &options);
-                assert_eq!(client.next("connect").await["transport"], transport);
-            }
+            let mut clients = nodes_with(&evows, &HANDSHAKES, "/loja1", &options);
+            each_next(&mut clients, "connect").await;
         }
     }
 }
 
-#[tokio::test]
-async fn keys_that_do_not_fit_are_refused() {
-    let evows = Setup::policy("both").start().await;
+async fn keys_that_do_not_fit_are_refused(engine: &str) {
+    let evows = Setup::policy("both").engine(engine).start().await;
     evows.create_and_set("a", &[]).await;
     let b = evows.create_and_set("b", &[]).await;
     for (namespace, options) in [
@@ -269,19 +376,18 @@ async fn keys_that_do_not_fit_are_refused() {
         ("/", json!({"auth": {"apikey": b}})),
         ("/", json!({"query": {"apikey": b}})),
     ] {
-        let mut client = node_with(&evows, namespace, &options);
-        client.next("connect_error").await;
-        assert_eq!(
-            client.all("connect"),
-            Vec::<Value>::new(),
-            "{namespace} {options}"
-        );
+        let mut clients = nodes_with(&evows, &HANDSHAKES, namespace, &options);
+        each_next(&mut clients, "connect_error").await;
+        for client in clients {
+            let connected = client.all("connect");
+            assert_eq!(connected, Vec::<Value>::new(), "{namespace} {options}");
+        }
     }
 }
 
-#[tokio::test]
-async fn evolutions_rules_refuse_at_the_handshake_and_ignore_auth() {
+async fn evolutions_rules_refuse_at_the_handshake_and_ignore_auth(engine: &str) {
     let evows = Setup::policy("global")
+        .engine(engine)
         .server("compat = \"evolution\"")
         .env("WEBSOCKET_ALLOWED_HOSTS", "192.0.2.1")
         .start()
@@ -306,9 +412,9 @@ async fn evolutions_rules_refuse_at_the_handshake_and_ignore_auth() {
     );
 }
 
-#[tokio::test]
-async fn the_official_manager_connects_without_a_key() {
+async fn the_official_manager_connects_without_a_key(engine: &str) {
     let evows = Setup::policy("global")
+        .engine(engine)
         .server("compat = \"evolution\"")
         .start()
         .await;
@@ -332,22 +438,10 @@ async fn the_official_manager_connects_without_a_key() {
     }
 }
 
-#[tokio::test]
-async fn bytes_arrive_as_buffers_over_every_transport() {
-    let evows = Setup::policy("global").start().await;
-    let with = |transport: &str| {
-        let options = json!({"transports": [transport], "query": {"apikey": KEY}});
-        node_with(&evows, "/", &options)
-    };
-    let mut clients = [
-        with("websocket"),
-        with("polling"),
-        python(&evows, &["/"], "websocket"),
-        python(&evows, &["/"], "polling"),
-    ];
-    for client in &mut clients {
-        client.next("connect").await;
-    }
+async fn bytes_arrive_as_buffers_over_every_transport(engine: &str) {
+    let evows = Setup::policy("global").engine(engine).start().await;
+    let mut clients = nodes(&evows, "/").await;
+    clients.extend(pythons(&evows, "/").await);
     let data = |secret: Value, thumbnail: Value| json!({"message": {"messageSecret": secret, "list": [{"jpegThumbnail": thumbnail}]}});
     let sent = data(
         json!({"0": 1, "1": 2, "2": 255}),
@@ -363,13 +457,10 @@ async fn bytes_arrive_as_buffers_over_every_transport() {
     }
 }
 
-#[tokio::test]
-async fn reserved_event_names_do_not_disconnect_a_client() {
-    let evows = Setup::policy("global").start().await;
-    let mut node = node(&evows, "/");
-    let mut python = python(&evows, &["/"], "websocket");
-    node.next("connect").await;
-    python.next("connect").await;
+async fn reserved_event_names_do_not_disconnect_a_client(engine: &str) {
+    let evows = Setup::policy("global").engine(engine).start().await;
+    let mut clients = nodes(&evows, "/").await;
+    clients.extend(pythons(&evows, "/").await);
     for name in [
         "connect",
         "connect_error",
@@ -383,37 +474,31 @@ async fn reserved_event_names_do_not_disconnect_a_client() {
         evows.request("POST", "/webhook", &headers, &event).await;
     }
     evows.post(&message("loja1", "1")).await;
-    loop {
-        let (name, envelope) = node.event().await;
-        if name == "messages.upsert" {
-            assert_eq!(envelope["data"]["key"]["id"], "1");
-            break;
-        }
+    for client in &mut clients {
+        while client.event().await.0 != "messages.upsert" {}
+        assert_eq!(client.all("connect").len(), 1);
     }
-    assert_eq!(node.all("disconnect"), Vec::<Value>::new());
-    assert_eq!(node.all("connect").len(), 1);
-    assert_eq!(python.all("disconnect"), Vec::<Value>::new());
+    none_was_disconnected(&clients);
 }
 
-#[tokio::test]
-async fn what_clients_send_is_ignored() {
-    let evows = Setup::policy("global").start().await;
-    let mut client = Listener::node(&json!({
-        "url": evows.url("/"),
-        "options": {"query": {"apikey": KEY}},
-        "emit": [["sendNode", {"instanceId": "loja1", "stanza": {"tag": "x"}}], ["send_message", 1]],
-    }));
-    client.next("connect").await;
+async fn what_clients_send_is_ignored(engine: &str) {
+    let evows = Setup::policy("global").engine(engine).start().await;
+    let emit =
+        json!([["sendNode", {"instanceId": "loja1", "stanza": {"tag": "x"}}], ["send_message", 1]]);
+    let node = |transports: &[&str]| {
+        let options = json!({"query": {"apikey": KEY}, "transports": transports});
+        Listener::node(&json!({"url": evows.url("/"), "options": options, "emit": emit}))
+    };
+    let mut clients = CONNECTIONS.map(node);
+    each_next(&mut clients, "connect").await;
     evows.post(&message("loja1", "1")).await;
-    assert_eq!(client.message_ids(1).await, ["1"]);
-    assert_eq!(client.all("disconnect"), Vec::<Value>::new());
+    each_gets_ids(&mut clients, &["1"]).await;
+    none_was_disconnected(&clients);
 }
 
-#[tokio::test]
-async fn more_attachments_than_a_client_takes_do_not_disconnect_it() {
-    let evows = Setup::policy("global").start().await;
-    let mut root = node(&evows, "/");
-    root.next("connect").await;
+async fn more_attachments_than_a_client_takes_do_not_disconnect_it(engine: &str) {
+    let evows = Setup::policy("global").engine(engine).start().await;
+    let mut roots = nodes(&evows, "/").await;
     for count in [10, 11, 300] {
         let fields = (0..count).map(|n| (format!("k{n}"), json!({"0": 1, "1": n % 256})));
         let fields: serde_json::Map<_, _> = fields.collect();
@@ -424,19 +509,19 @@ async fn more_attachments_than_a_client_takes_do_not_disconnect_it() {
                 &Value::Object(fields),
             ))
             .await;
-        let (_, sent) = root.event().await;
-        let fields = sent["data"].as_object().unwrap();
-        assert_eq!(fields.len(), count);
-        let verbatim = fields["k1"] == json!({"0": 1, "1": 1});
-        assert_eq!(verbatim, count > 10, "{count}: {}", fields["k1"]);
+        for root in &mut roots {
+            let (_, sent) = root.event().await;
+            let fields = sent["data"].as_object().unwrap();
+            assert_eq!(fields.len(), count);
+            let verbatim = fields["k1"] == json!({"0": 1, "1": 1});
+            assert_eq!(verbatim, count > 10, "{count}: {}", fields["k1"]);
+        }
     }
 }
 
-#[tokio::test]
-async fn a_burst_reaches_a_client_that_reads() {
-    let evows = Setup::policy("global").start().await;
-    let mut root = node(&evows, "/");
-    root.next("connect").await;
+async fn a_burst_reaches_a_client_that_reads(engine: &str) {
+    let evows = Setup::policy("global").engine(engine).start().await;
+    let mut roots = nodes(&evows, "/").await;
     let count = 20_000;
     let ids: Vec<_> = (0..count).map(|id| id.to_string()).collect();
     for half in ids.chunks(count / 2) {
@@ -444,5 +529,5 @@ async fn a_burst_reaches_a_client_that_reads() {
         let reply = evows.call("POST", "/webhook", &Value::Array(events)).await;
         assert_eq!(reply.status, 200, "{}", reply.body);
     }
-    assert_eq!(root.message_ids(count).await, ids);
+    each_gets_ids(&mut roots, &ids).await;
 }

@@ -291,6 +291,14 @@ impl Lines {
         self.0.lock().clone()
     }
 
+    pub(crate) fn get(&self, at: usize) -> Option<String> {
+        self.0.lock().get(at).cloned()
+    }
+
+    pub(crate) fn any(&self, holds: impl FnMut(&String) -> bool) -> bool {
+        self.0.lock().iter().any(holds)
+    }
+
     pub(crate) fn text(&self) -> String {
         self.0.lock().iter().fold(String::new(), |mut text, line| {
             writeln!(text, "{line}").expect("a String takes everything");

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::harness::{Connection, Evows, KEY, Listener, Setup, message, until};
 
+on_every_engine!(clients_see_a_closed_transport_and_would_come_back,);
+
 fn ids(lines: &[String]) -> Vec<String> {
     let parsed = lines.iter().map(|line| serde_json::from_str::<Value>(line));
     parsed
@@ -62,26 +64,30 @@ async fn every_event_answered_200_reaches_its_sink() {
     assert!(lost.is_empty(), "answered 200 and lost: {lost:?}");
 }
 
-#[tokio::test]
-async fn clients_see_a_closed_transport_and_would_come_back() {
-    let evows = Setup::policy("global").start().await;
-    let client = |transport: &str| {
-        let options = json!({"transports": [transport], "query": {"apikey": KEY}});
+async fn clients_see_a_closed_transport_and_would_come_back(engine: &str) {
+    let evows = Setup::policy("global").engine(engine).start().await;
+    let client = |transports: Value| {
+        let options = json!({"transports": transports, "query": {"apikey": KEY}});
         Listener::node(&json!({"url": evows.url("/"), "options": options}))
     };
-    let mut websocket = client("websocket");
-    let mut polling = client("polling");
-    websocket.next("connect").await;
-    polling.next("connect").await;
+    let mut websocket = client(json!(["websocket"]));
+    let mut polling = client(json!(["polling"]));
+    let mut upgraded = client(json!(["polling", "websocket"]));
+    upgraded.next("upgrade").await;
+    for client in [&mut websocket, &mut polling, &mut upgraded] {
+        until("each is connected", || !client.all("connect").is_empty()).await;
+    }
 
     evows.signal(Signal::TERM);
     let ended = evows.ended().await;
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
-    let gone = websocket.next("disconnect").await;
-    assert_eq!(
-        (&gone["reason"], &gone["active"]),
-        (&json!("transport close"), &json!(true))
-    );
+    for client in [&mut websocket, &mut upgraded] {
+        let gone = client.next("disconnect").await;
+        assert_eq!(
+            (&gone["reason"], &gone["active"]),
+            (&json!("transport close"), &json!(true))
+        );
+    }
     let gone = polling.next("disconnect").await;
     assert_eq!(gone["active"], true, "{gone}");
 }

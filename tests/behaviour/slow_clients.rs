@@ -8,6 +8,11 @@ use tokio::net::TcpStream;
 
 use super::harness::{Evows, Frames, KEY, PATIENCE, Setup, message};
 
+on_every_engine!(
+    stalled_clients_are_closed_and_healthy_ones_lose_nothing,
+    a_client_that_stops_answering_pings_is_closed,
+);
+
 /// A websocket client of `/` that joined and then reads nothing. Its receive buffer is small, so that the
 /// server feels it soon.
 async fn stalled(evows: &Evows) -> TcpStream {
@@ -32,9 +37,9 @@ async fn stalled(evows: &Evows) -> TcpStream {
     stream
 }
 
-#[tokio::test]
-async fn stalled_clients_are_closed_and_healthy_ones_lose_nothing() {
+async fn stalled_clients_are_closed_and_healthy_ones_lose_nothing(engine: &str) {
     let evows = Setup::policy("global")
+        .engine(engine)
         .transport("max_lag = \"2s\"")
         .start()
         .await;
@@ -86,9 +91,9 @@ async fn stalled_clients_are_closed_and_healthy_ones_lose_nothing() {
     }
 }
 
-#[tokio::test]
-async fn a_client_that_stops_answering_pings_is_closed() {
+async fn a_client_that_stops_answering_pings_is_closed(engine: &str) {
     let evows = Setup::policy("global")
+        .engine(engine)
         .transport("ping_interval = \"200ms\"")
         .transport("ping_timeout = \"200ms\"")
         .start()

@@ -6,6 +6,21 @@ use tokio::net::TcpStream;
 
 use super::harness::{Evows, Frame, Frames, KEY, PATIENCE, Setup, envelope, message};
 
+on_every_engine!(
+    vector_01_handshakes_without_a_valid_key_are_refused,
+    vector_02_the_handshake_is_exact,
+    vector_03_an_unknown_namespace_is_refused_and_the_connection_stays,
+    vector_03_a_connection_that_joins_nothing_is_closed,
+    vector_04_the_envelope_arrives_as_it_was_sent,
+    vector_05_index_keyed_bytes_become_attachments,
+    vector_08_root_comes_before_the_namespace_and_each_gets_one_copy,
+    vector_09_a_foreign_token_follows_only_under_the_rules_of_evolution,
+    vector_10_an_allowed_host_follows_root_without_a_key,
+    vector_11_times_pass_untouched,
+    vector_12_remove_instance_carries_null,
+    a_revoked_token_does_not_follow_the_next_owner_of_the_name,
+);
+
 /// The names that an empty list stands for, in their order.
 const EVENTS: [&str; 31] = [
     "APPLICATION_STARTUP",
@@ -63,9 +78,8 @@ async fn refused_upgrade(evows: &Evows, query: &str) -> String {
     answer
 }
 
-#[tokio::test]
-async fn vector_01_handshakes_without_a_valid_key_are_refused() {
-    let evows = evolution("global").start().await;
+async fn vector_01_handshakes_without_a_valid_key_are_refused(engine: &str) {
+    let evows = evolution("global").engine(engine).start().await;
     for (query, code, text) in [
         ("", 4, "apiKey is required"),
         ("&apikey=bad", 4, "Invalid global token"),
@@ -94,9 +108,8 @@ async fn vector_01_handshakes_without_a_valid_key_are_refused() {
     }
 }
 
-#[tokio::test]
-async fn vector_02_the_handshake_is_exact() {
-    let evows = Setup::policy("global").start().await;
+async fn vector_02_the_handshake_is_exact(engine: &str) {
+    let evows = Setup::policy("global").engine(engine).start().await;
     let path = format!("/socket.io/?EIO=4&transport=polling&apikey={KEY}");
     let polling = evows.request("GET", &path, &[], "").await.body;
     let (_frames, websocket) = Frames::connect_as(&evows, &format!("&apikey={KEY}")).await;
@@ -113,9 +126,8 @@ async fn vector_02_the_handshake_is_exact() {
     }
 }
 
-#[tokio::test]
-async fn vector_03_an_unknown_namespace_is_refused_and_the_connection_stays() {
-    let evows = Setup::policy("both").start().await;
+async fn vector_03_an_unknown_namespace_is_refused_and_the_connection_stays(engine: &str) {
+    let evows = Setup::policy("both").engine(engine).start().await;
     let mut frames = Frames::connect(&evows).await;
     frames.send("40/unknown,").await;
     assert_eq!(
@@ -125,9 +137,9 @@ async fn vector_03_an_unknown_namespace_is_refused_and_the_connection_stays() {
     frames.join("/").await;
 }
 
-#[tokio::test]
-async fn vector_03_a_connection_that_joins_nothing_is_closed() {
+async fn vector_03_a_connection_that_joins_nothing_is_closed(engine: &str) {
     let evows = Setup::policy("both")
+        .engine(engine)
         .transport("connect_timeout = \"500ms\"")
         .start()
         .await;
@@ -138,9 +150,8 @@ async fn vector_03_a_connection_that_joins_nothing_is_closed() {
     frames.closed().await;
 }
 
-#[tokio::test]
-async fn vector_04_the_envelope_arrives_as_it_was_sent() {
-    let evows = Setup::policy("global").start().await;
+async fn vector_04_the_envelope_arrives_as_it_was_sent(engine: &str) {
+    let evows = Setup::policy("global").engine(engine).start().await;
     let mut frames = Frames::connect(&evows).await;
     frames.join("/").await;
     let mut event = message("loja1", "1");
@@ -160,9 +171,8 @@ async fn vector_04_the_envelope_arrives_as_it_was_sent() {
     );
 }
 
-#[tokio::test]
-async fn vector_05_index_keyed_bytes_become_attachments() {
-    let evows = Setup::policy("traditional").start().await;
+async fn vector_05_index_keyed_bytes_become_attachments(engine: &str) {
+    let evows = Setup::policy("traditional").engine(engine).start().await;
     evows.create_and_set("inst", &["MESSAGES_UPSERT"]).await;
     let mut frames = Frames::connect(&evows).await;
     frames.join("/inst").await;
@@ -240,9 +250,8 @@ async fn vector_07_a_flat_webhook_body_is_refused() {
     );
 }
 
-#[tokio::test]
-async fn vector_08_root_comes_before_the_namespace_and_each_gets_one_copy() {
-    let evows = Setup::policy("both").start().await;
+async fn vector_08_root_comes_before_the_namespace_and_each_gets_one_copy(engine: &str) {
+    let evows = Setup::policy("both").engine(engine).start().await;
     evows.create_and_set("loja1", &["MESSAGES_UPSERT"]).await;
     let mut frames = Frames::connect(&evows).await;
     frames.join("/").await;
@@ -262,15 +271,14 @@ async fn vector_08_root_comes_before_the_namespace_and_each_gets_one_copy() {
     }
 }
 
-#[tokio::test]
-async fn vector_09_a_foreign_token_follows_only_under_the_rules_of_evolution() {
-    let evows = evolution("traditional").start().await;
+async fn vector_09_a_foreign_token_follows_only_under_the_rules_of_evolution(engine: &str) {
+    let evows = evolution("traditional").engine(engine).start().await;
     let a = evows.create_and_set("a", &[]).await;
     evows.create_and_set("b", &[]).await;
     let (mut frames, _) = Frames::connect_as(&evows, &format!("&apikey={a}")).await;
     frames.join("/b").await;
 
-    let evows = Setup::policy("traditional").start().await;
+    let evows = Setup::policy("traditional").engine(engine).start().await;
     let a = evows.create_and_set("a", &[]).await;
     evows.create_and_set("b", &[]).await;
     let (mut frames, _) = Frames::connect_as(&evows, &format!("&apikey={a}")).await;
@@ -280,9 +288,9 @@ async fn vector_09_a_foreign_token_follows_only_under_the_rules_of_evolution() {
     frames.join("/a").await;
 }
 
-#[tokio::test]
-async fn vector_10_an_allowed_host_follows_root_without_a_key() {
+async fn vector_10_an_allowed_host_follows_root_without_a_key(engine: &str) {
     let evows = Setup::policy("global")
+        .engine(engine)
         .server("compat = \"evolution\"")
         .start()
         .await;
@@ -297,7 +305,7 @@ async fn vector_10_an_allowed_host_follows_root_without_a_key() {
 }
 
 #[tokio::test]
-async fn vector_11_times_have_evolutions_form_and_pass_untouched() {
+async fn vector_11_generated_times_have_evolutions_form() {
     let made = Setup::pipeline(
         "[sources.in]\ntype = \"generator\"\ncount = 100\n\
          [sinks.out]\ntype = \"stdout\"\ninputs = [\"in\"]\n",
@@ -312,8 +320,10 @@ async fn vector_11_times_have_evolutions_form_and_pass_untouched() {
         let form = time.replace(|c: char| c.is_ascii_digit(), "d");
         assert_eq!(form, "dddd-dd-ddTdd:dd:dd.dddZ", "{time}");
     }
+}
 
-    let evows = Setup::policy("global").start().await;
+async fn vector_11_times_pass_untouched(engine: &str) {
+    let evows = Setup::policy("global").engine(engine).start().await;
     let mut frames = Frames::connect(&evows).await;
     frames.join("/").await;
     let mut event = message("loja1", "1");
@@ -327,9 +337,8 @@ async fn vector_11_times_have_evolutions_form_and_pass_untouched() {
     );
 }
 
-#[tokio::test]
-async fn vector_12_remove_instance_carries_null() {
-    let evows = Setup::policy("both").start().await;
+async fn vector_12_remove_instance_carries_null(engine: &str) {
+    let evows = Setup::policy("both").engine(engine).start().await;
     evows.create_and_set("loja1", &["REMOVE_INSTANCE"]).await;
     let mut frames = Frames::connect(&evows).await;
     frames.join("/loja1").await;
@@ -340,9 +349,8 @@ async fn vector_12_remove_instance_carries_null() {
     assert!(packet.contains(r#""data":null"#), "{packet}");
 }
 
-#[tokio::test]
-async fn a_revoked_token_does_not_follow_the_next_owner_of_the_name() {
-    let evows = Setup::policy("traditional").start().await;
+async fn a_revoked_token_does_not_follow_the_next_owner_of_the_name(engine: &str) {
+    let evows = Setup::policy("traditional").engine(engine).start().await;
     let old = evows.create_and_set("bob", &[]).await;
     let (mut frames, _) = Frames::connect_as(&evows, &format!("&apikey={old}")).await;
     frames.join("/bob").await;

@@ -2,14 +2,16 @@
 
     listen.py '{"url": "http://127.0.0.1:8080", "namespaces": ["/loja1"], "transports": ["websocket"]}'
 
-Keys: `url`, `namespaces`, `transports`, `headers`, `auth`, as `AsyncClient.connect` takes them. Ends when
-its standard input closes.
+Keys: `url`, `namespaces`, `transports`, `headers`, `auth`, as `AsyncClient.connect` takes them; `packets`, how
+many packets of one answer to a poll it takes, which are 16 by default, fewer than a server may send. Ends when its
+standard input closes.
 """
 
 import asyncio
 import json
 import sys
 
+import engineio.payload
 import socketio
 
 
@@ -61,6 +63,8 @@ async def end_of_input():
 async def main():
     options = json.loads(sys.argv[1])
     namespaces = options.get("namespaces", ["/"])
+    payload = engineio.payload.Payload
+    payload.max_decode_packets = options.get("packets", payload.max_decode_packets)
     client = socketio.AsyncClient(reconnection_delay=0.2, reconnection_delay_max=1)
     for namespace in namespaces:
         follow(client, namespace)

@@ -87,7 +87,7 @@ impl Listener {
     }
 
     fn read_one(&mut self) -> Option<Value> {
-        let line = self.printed.all().get(self.read)?.clone();
+        let line = self.printed.get(self.read)?;
         self.read += 1;
         Some(serde_json::from_str(&line).expect("the client prints JSON lines"))
     }
@@ -110,6 +110,17 @@ impl Listener {
             ids.push(id.to_owned());
         }
         ids
+    }
+
+    /// Whether this has happened by now. It can still be taken with [`Listener::next`].
+    pub(crate) fn has_printed(&self, kind: &str) -> bool {
+        // Both programs print the type first; Python puts a space behind the colon.
+        let starts = [
+            format!(r#"{{"type":"{kind}""#),
+            format!(r#"{{"type": "{kind}""#),
+        ];
+        let starts = |line: &String| starts.iter().any(|start| line.starts_with(start));
+        self.printed.any(starts)
     }
 
     /// Everything that it printed so far, of one type.

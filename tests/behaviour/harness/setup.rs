@@ -68,6 +68,11 @@ impl Setup {
         self
     }
 
+    /// Serves Socket.IO with this engine.
+    pub(crate) fn engine(self, engine: &str) -> Self {
+        self.transport(&format!("engine = \"{engine}\""))
+    }
+
     /// Sets a variable of the environment, which is empty otherwise.
     pub(crate) fn env(mut self, name: &'static str, value: &str) -> Self {
         self.environment.push((name, value.to_owned()));

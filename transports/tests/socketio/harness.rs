@@ -108,12 +108,13 @@ impl Lifecycle for Two {
 // === impl Running ===
 
 impl Running {
-    /// Strict rules, these keys of the transport, every channel open.
-    pub(super) async fn strict(keys: &str) -> Self {
-        Self::start(Compat::Strict, keys, &[], Retention::default()).await
+    /// Strict rules, this engine, these keys of the transport, every channel open.
+    pub(super) async fn strict(engine: &str, keys: &str) -> Self {
+        Self::start(engine, Compat::Strict, keys, &[], Retention::default()).await
     }
 
     pub(super) async fn start(
+        engine: &str,
         compat: Compat,
         keys: &str,
         environment: &[(&str, &str)],
@@ -139,7 +140,9 @@ impl Running {
                 .collect::<Environment>(),
         });
         let cx = BuildContext::new("clients", Arc::clone(&shared));
-        let config = Settings::from_text(keys).read().unwrap();
+        let config = Settings::from_text(&format!("engine = \"{engine}\"\n{keys}"))
+            .read()
+            .unwrap();
         let transport = Arc::new(SocketIo::build(config, &cx).unwrap());
         shared.hub.open(&ChannelName::root());
         Arc::clone(&transport).start().await.unwrap();
@@ -226,6 +229,14 @@ impl Client {
         self.0.send(Message::text(packet)).await.unwrap();
     }
 
+    /// Sends several packets in one write.
+    pub(super) async fn send_together(&mut self, packets: &[&str]) {
+        for packet in packets {
+            self.0.feed(Message::text(*packet)).await.unwrap();
+        }
+        self.0.flush().await.unwrap();
+    }
+
     /// Joins a namespace.
     pub(super) async fn join(&mut self, namespace: &str) {
         let name = if namespace == "/" {
@@ -254,14 +265,20 @@ impl Client {
     /// The next message but pings; `None` when the connection is closed, in whatever way.
     pub(super) async fn next(&mut self) -> Option<Message> {
         loop {
-            match within(self.0.next()).await {
-                Some(Ok(Message::Text(text))) if text == "2" => {
-                    // The server may have closed the connection after this ping; what it sent before can still be read.
-                    drop(self.0.send(Message::text("3")).await);
-                }
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
-                Some(Ok(message)) => return Some(message),
+            let message = self.frame().await?;
+            if message != Message::text("2") {
+                return Some(message);
             }
+            // The server may have closed the connection after this ping; what it sent before can still be read.
+            drop(self.0.send(Message::text("3")).await);
+        }
+    }
+
+    /// As [`next`](Self::next), pings included.
+    pub(super) async fn frame(&mut self) -> Option<Message> {
+        match within(self.0.next()).await {
+            Some(Ok(Message::Close(_)) | Err(_)) | None => None,
+            Some(Ok(message)) => Some(message),
         }
     }
 
@@ -294,16 +311,32 @@ impl Poller {
     /// Polls until this comes, and gives the packets of that poll; pings are answered.
     pub(super) async fn until(&self, start: &str) -> Vec<String> {
         loop {
-            let answer = self.poll().await;
-            assert_eq!(answer.status, 200, "{answer:?}");
-            let packets: Vec<_> = answer.body.split('\x1e').map(str::to_owned).collect();
-            if packets.iter().any(|packet| packet == "2") {
-                self.post("3").await;
-            }
+            let packets = self.answered().await;
             if packets.iter().any(|packet| packet.starts_with(start)) {
-                return packets.into_iter().filter(|packet| packet != "2").collect();
+                return packets;
             }
         }
+    }
+
+    /// Polls until so many packets have come; pings are answered and do not count.
+    pub(super) async fn packets(&self, count: usize) -> Vec<String> {
+        let mut packets = Vec::new();
+        while packets.len() < count {
+            packets.extend(self.answered().await);
+        }
+        packets
+    }
+
+    /// The packets of one poll but pings, which are answered.
+    async fn answered(&self) -> Vec<String> {
+        let answer = self.poll().await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let packets = answer.body.split('\x1e').map(str::to_owned);
+        let (pings, packets): (Vec<_>, Vec<_>) = packets.partition(|packet| packet == "2");
+        for _ in pings {
+            self.post("3").await;
+        }
+        packets
     }
 }
 

@@ -1,16 +1,28 @@
 //! How clients come to their end.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use evows_core::hub::ChannelName;
 use evows_core::plugin::Transport;
 
 use super::harness::{KEY, Running, channel, until, within};
 
+on_every_engine!(
+    draining_refuses_new_clients_and_closes_the_others_bit_by_bit,
+    a_closed_polling_session_is_unknown_and_gone_at_once,
+    a_channel_that_is_closed_and_opened_again_lets_its_clients_go,
+    leaving_a_namespace_leaves_no_other,
+    sessions_do_not_outlive_their_clients,
+    a_client_that_joins_nothing_is_closed,
+    garbage_and_oversize_close_the_connection,
+    a_client_that_misses_a_ping_is_closed_and_counted,
+);
+
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 
-#[tokio::test]
-async fn draining_refuses_new_clients_and_closes_the_others_bit_by_bit() {
-    let running = Running::strict("").await;
+async fn draining_refuses_new_clients_and_closes_the_others_bit_by_bit(engine: &str) {
+    let running = Running::strict(engine, "").await;
     let mut clients = Vec::new();
     for _ in 0..10 {
         clients.push(running.joined("/a").await);
@@ -66,9 +78,8 @@ async fn draining_refuses_new_clients_and_closes_the_others_bit_by_bit() {
     assert_eq!(running.transport.clients(), 0);
 }
 
-#[tokio::test]
-async fn a_closed_polling_session_is_unknown_and_gone_at_once() {
-    let running = Running::strict("max_polling_sessions = 1").await;
+async fn a_closed_polling_session_is_unknown_and_gone_at_once(engine: &str) {
+    let running = Running::strict(engine, "max_polling_sessions = 1").await;
     let poller = running.polling(&format!("apikey={KEY}")).await;
     poller.post("40/a,").await;
     poller.until("40/a,").await;
@@ -87,9 +98,8 @@ async fn a_closed_polling_session_is_unknown_and_gone_at_once() {
     within(async { while running.get(POLLING).await.status != 200 {} }).await;
 }
 
-#[tokio::test]
-async fn a_channel_that_is_closed_and_opened_again_lets_its_clients_go() {
-    let running = Running::strict("").await;
+async fn a_channel_that_is_closed_and_opened_again_lets_its_clients_go(engine: &str) {
+    let running = Running::strict(engine, "").await;
     let mut client = running.joined("/a").await;
     running.hub.close(&channel("a"));
     running.hub.open(&channel("a"));
@@ -103,9 +113,50 @@ async fn a_channel_that_is_closed_and_opened_again_lets_its_clients_go() {
     );
 }
 
-#[tokio::test]
-async fn sessions_do_not_outlive_their_clients() {
-    let running = Running::strict("connect_timeout = \"200ms\"").await;
+async fn leaving_a_namespace_leaves_no_other(engine: &str) {
+    let running = Running::strict(engine, "").await;
+    let every = [ChannelName::root(), channel("a"), channel("b")];
+    let event = |n: usize| format!(r#"{{"event":"e","instance":"a","n":{n}}}"#);
+    let packets = |names: &[&str], n: usize| {
+        let packets = names
+            .iter()
+            .map(|name| format!(r#"42{name}["e",{}]"#, event(n)));
+        packets.collect::<BTreeSet<_>>()
+    };
+
+    let mut client = running.joined("/").await;
+    client.join("/a").await;
+    client.join("/b").await;
+    client.send("41/a,").await;
+    // Packets are read in order: once this is answered, the one before was seen.
+    client.send("40/unknown,").await;
+    assert!(client.text().await.starts_with("44/unknown,"));
+    running.publish(&event(1), &every);
+    let got = BTreeSet::from([client.text().await, client.text().await]);
+    assert_eq!(got, packets(&["", "/b,"], 1));
+    client.join("/a").await;
+    running.publish(&event(2), &every);
+    let got = BTreeSet::from([
+        client.text().await,
+        client.text().await,
+        client.text().await,
+    ]);
+    assert_eq!(got, packets(&["", "/a,", "/b,"], 2));
+
+    let poller = running.polling(&format!("apikey={KEY}")).await;
+    for name in ["", "/a,", "/b,"] {
+        poller.post(&format!("40{name}")).await;
+        poller.until(&format!("40{name}{{")).await;
+    }
+    poller.post("41/a,\x1e40/unknown,").await;
+    poller.until("44/unknown,").await;
+    running.publish(&event(3), &every);
+    let got = BTreeSet::from_iter(poller.packets(2).await);
+    assert_eq!(got, packets(&["", "/b,"], 3));
+}
+
+async fn sessions_do_not_outlive_their_clients(engine: &str) {
+    let running = Running::strict(engine, "connect_timeout = \"200ms\"").await;
     for _ in 0..20 {
         drop(running.joined("/a").await);
         drop(running.websocket("").await);
@@ -120,9 +171,8 @@ async fn sessions_do_not_outlive_their_clients() {
     assert!(running.metrics.encode().contains(gauge));
 }
 
-#[tokio::test]
-async fn a_client_that_joins_nothing_is_closed() {
-    let running = Running::strict("connect_timeout = \"100ms\"").await;
+async fn a_client_that_joins_nothing_is_closed(engine: &str) {
+    let running = Running::strict(engine, "connect_timeout = \"100ms\"").await;
     let mut client = running.websocket(&format!("apikey={KEY}")).await;
     client.send("40/unknown,").await;
     let rest = client.rest().await;
@@ -132,9 +182,8 @@ async fn a_client_that_joins_nothing_is_closed() {
     );
 }
 
-#[tokio::test]
-async fn garbage_and_oversize_close_the_connection() {
-    let running = Running::strict("max_payload = 1000").await;
+async fn garbage_and_oversize_close_the_connection(engine: &str) {
+    let running = Running::strict(engine, "max_payload = 1000").await;
     for packet in ["nonsense", "4x", &"4".repeat(2000)] {
         let mut client = running.joined("/a").await;
         client.send(packet).await;
@@ -154,9 +203,12 @@ async fn garbage_and_oversize_close_the_connection() {
     until(|| running.transport.clients() == 0).await;
 }
 
-#[tokio::test]
-async fn a_client_that_misses_a_ping_is_closed_and_counted() {
-    let running = Running::strict("ping_interval = \"100ms\"\nping_timeout = \"100ms\"").await;
+async fn a_client_that_misses_a_ping_is_closed_and_counted(engine: &str) {
+    let running = Running::strict(
+        engine,
+        "ping_interval = \"100ms\"\nping_timeout = \"100ms\"",
+    )
+    .await;
     let poller = running.polling(&format!("apikey={KEY}")).await;
     poller.post("40/a,").await;
     until(|| running.counted("clients_closed", "ping_timeout") == 1).await;

@@ -8,13 +8,21 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::harness::{KEY, Running, channel, until, within};
 
+on_every_engine!(
+    threads(2),
+    a_burst_beyond_the_queue_loses_nothing,
+    a_stalled_client_is_closed_and_others_are_not_delayed,
+    a_client_that_the_log_has_left_behind_is_closed,
+    a_slow_client_that_keeps_reading_gets_everything,
+    a_slow_poller_gets_everything,
+);
+
 fn envelope(n: usize, text: &str) -> String {
     format!(r#"{{"event":"e","instance":"a","n":{n},"text":"{text}"}}"#)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_burst_beyond_the_queue_loses_nothing() {
-    let running = Running::strict("").await;
+async fn a_burst_beyond_the_queue_loses_nothing(engine: &str) {
+    let running = Running::strict(engine, "").await;
     let mut clients = Vec::new();
     for _ in 0..10 {
         clients.push(running.joined("/a").await);
@@ -46,9 +54,8 @@ async fn a_burst_beyond_the_queue_loses_nothing() {
     assert!(running.metrics.encode().contains(deliveries));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stalled_client_is_closed_and_others_are_not_delayed() {
-    let running = Running::strict("max_lag = \"300ms\"").await;
+async fn a_stalled_client_is_closed_and_others_are_not_delayed(engine: &str) {
+    let running = Running::strict(engine, "max_lag = \"300ms\"").await;
     // It never reads.
     let mut stalled = running.joined("/a").await;
     let mut healthy = running.joined("/a").await;
@@ -89,13 +96,12 @@ fn clients(running: &Running) -> usize {
     running.transport.clients()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_the_log_has_left_behind_is_closed() {
+async fn a_client_that_the_log_has_left_behind_is_closed(engine: &str) {
     let retention = Retention {
         events: 50,
         ..Retention::default()
     };
-    let running = Running::start(Compat::Strict, "max_lag = \"1m\"", &[], retention).await;
+    let running = Running::start(engine, Compat::Strict, "max_lag = \"1m\"", &[], retention).await;
     let _stalled = running.joined("/a").await;
     let text = "x".repeat(64 * 1024);
     let mut n = 0;
@@ -110,10 +116,9 @@ async fn a_client_that_the_log_has_left_behind_is_closed() {
     assert_eq!(running.counted("undelivered", "gap"), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_client_that_keeps_reading_gets_everything() {
+async fn a_slow_client_that_keeps_reading_gets_everything(engine: &str) {
     // Pings come often, so that many of them meet a client that is far behind.
-    let running = Running::strict("ping_interval = \"50ms\"\nping_timeout = \"20s\"").await;
+    let running = Running::strict(engine, "ping_interval = \"50ms\"\nping_timeout = \"20s\"").await;
     let mut slow = running.joined("/a").await;
     let text = "x".repeat(16 * 1024);
     let count = 1_500;
@@ -129,9 +134,8 @@ async fn a_slow_client_that_keeps_reading_gets_everything() {
     assert_eq!(clients(&running), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_poller_gets_everything() {
-    let running = Running::strict("ping_interval = \"50ms\"\nping_timeout = \"20s\"").await;
+async fn a_slow_poller_gets_everything(engine: &str) {
+    let running = Running::strict(engine, "ping_interval = \"50ms\"\nping_timeout = \"20s\"").await;
     let poller = running.polling(&format!("apikey={KEY}")).await;
     poller.post("40/a,").await;
     poller.until("40/a,").await;
