@@ -15,14 +15,16 @@ mod position;
 mod publisher;
 mod ring;
 mod since;
+mod sync;
+#[cfg(test)]
+mod threads;
 mod waiting;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, RwLock};
-
+use self::sync::{Mutex, RwLock};
 use crate::Event;
 
 pub use self::channel::Channel;

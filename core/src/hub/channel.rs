@@ -1,16 +1,15 @@
 //! One channel: a bounded ring of entries.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Waker;
 use std::time::Instant;
-
-use parking_lot::RwLock;
 
 use super::cursor::{Cursor, Gap, Start};
 use super::entry::{Entry, FrameKey, Variant};
 use super::ring::Ring;
 use super::since::{Resume, Since};
+use super::sync::{AtomicBool, AtomicU64, AtomicUsize, RwLock};
 use super::waiting::{Place, Waiting};
 use super::{ChannelName, Epoch, Offset, Position, Retention};
 

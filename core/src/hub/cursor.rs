@@ -150,10 +150,12 @@ impl Cursor {
     /// pending, the task is woken by everything that is appended.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         loop {
+            // In this order: what was appended before the end is seen.
+            let closed = self.channel.is_closed();
             if self.is_behind() {
                 return Poll::Ready(true);
             }
-            if self.channel.is_closed() {
+            if closed {
                 return Poll::Ready(false);
             }
             if !self.channel.register(&mut self.waiting, cx.waker()) {

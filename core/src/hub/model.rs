@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
 
-use super::{ChannelName, Cursor, Hub, Offset, Retention, Start};
+use super::{ChannelName, Cursor, Entry, Gap, Hub, Offset, Position, Retention, Since, Start};
 use crate::Event;
 
 const INSTANCES: [&str; 3] = ["a", "b", "c"];
@@ -22,6 +23,18 @@ enum Step {
     Follow { channel: usize, earliest: bool },
     /// A client reads.
     Read { client: usize, most: usize },
+    /// A client looks at some entries and takes the first few of them.
+    Pass {
+        client: usize,
+        most: usize,
+        count: usize,
+    },
+    /// A client goes to the head.
+    Skip { client: usize },
+    /// A client goes back to what the channel had this many entries ago.
+    Rewind { client: usize, back: usize },
+    /// A client leaves, and comes back with the position it had, or with one that lies this far from it.
+    Resume { client: usize, ahead: u64 },
 }
 
 struct Client {
@@ -42,8 +55,21 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         });
     let follow = (0..=INSTANCES.len(), any::<bool>())
         .prop_map(|(channel, earliest)| Step::Follow { channel, earliest });
-    let read = (0..8_usize, 1..6_usize).prop_map(|(client, most)| Step::Read { client, most });
-    proptest::collection::vec(prop_oneof![4 => publish, 1 => follow, 2 => read], 1..120)
+    let client = || 0..8_usize;
+    let read = (client(), 1..6_usize).prop_map(|(client, most)| Step::Read { client, most });
+    let pass = (client(), 0..6_usize, 0..6_usize).prop_map(|(client, most, count)| Step::Pass {
+        client,
+        most,
+        count,
+    });
+    let skip = client().prop_map(|client| Step::Skip { client });
+    let rewind = (client(), 0..12_usize).prop_map(|(client, back)| Step::Rewind { client, back });
+    let resume = (client(), prop_oneof![3 => Just(0), 1 => 0..5_u64])
+        .prop_map(|(client, ahead)| Step::Resume { client, ahead });
+    let step = prop_oneof![
+        16 => publish, 4 => follow, 4 => read, 4 => pass, 1 => skip, 1 => rewind, 2 => resume
+    ];
+    proptest::collection::vec(step, 1..120)
 }
 
 fn names() -> Vec<ChannelName> {
@@ -56,54 +82,196 @@ fn event(instance: &str) -> Event {
     Event::parse(envelope.into(), SystemTime::UNIX_EPOCH).unwrap()
 }
 
+/// The hub, and what it has to do.
+struct Model {
+    hub: Hub,
+    events: usize,
+    names: Vec<ChannelName>,
+    /// What each channel was given, ever.
+    log: Vec<Vec<Offset>>,
+    clients: Vec<Client>,
+}
+
+// === impl Model ===
+
+impl Model {
+    fn new(events: usize) -> Self {
+        let retention = Retention {
+            events,
+            bytes: usize::MAX,
+            age: Duration::MAX,
+        };
+        let names = names();
+        Self {
+            hub: Hub::new(retention),
+            events,
+            log: vec![Vec::new(); names.len()],
+            names,
+            clients: Vec::new(),
+        }
+    }
+
+    fn publish(&mut self, instance: usize, root: bool, own: bool) {
+        let targets = [(root, INSTANCES.len()), (own, instance)];
+        let targets = targets.iter().filter_map(|&(is, at)| is.then_some(at));
+        let channels: Vec<_> = targets.clone().map(|at| self.names[at].clone()).collect();
+        let event = event(INSTANCES[instance]);
+        let offset = self.hub.publish([(&event, &*channels)]).head.offset;
+        for at in targets {
+            self.log[at].push(offset);
+            let followers = self.clients.iter_mut().filter(|it| it.channel == at);
+            followers.for_each(|client| client.expected.push(offset));
+        }
+    }
+
+    fn follow(&mut self, channel: usize, earliest: bool) {
+        let (start, expected) = if earliest {
+            (Start::Earliest, self.retained(channel).to_vec())
+        } else {
+            (Start::Head, Vec::new())
+        };
+        self.clients.push(Client {
+            channel,
+            cursor: self.hub.open(&self.names[channel]).follow(start),
+            expected,
+        });
+    }
+
+    /// What a channel still has.
+    fn retained(&self, channel: usize) -> &[Offset] {
+        let log = &self.log[channel];
+        &log[log.len().saturating_sub(self.events)..]
+    }
+
+    /// How many of those that a client expects are gone.
+    fn lost(&self, client: &Client) -> usize {
+        let oldest = self.retained(client.channel).first();
+        let gone = |offset: &&Offset| Some(*offset) < oldest;
+        client.expected.iter().filter(gone).count()
+    }
+
+    /// What a channel was given behind an offset.
+    fn behind(&self, channel: usize, offset: Offset) -> Vec<Offset> {
+        let log = self.log[channel].iter().copied();
+        log.filter(|it| *it > offset).collect()
+    }
+
+    fn step(&mut self, step: &Step) -> TestCaseResult {
+        let at = match *step {
+            Step::Publish {
+                instance,
+                root,
+                own,
+            } => {
+                self.publish(instance, root, own);
+                return Ok(());
+            }
+            Step::Follow { channel, earliest } => {
+                self.follow(channel, earliest);
+                return Ok(());
+            }
+            Step::Read { client, .. }
+            | Step::Pass { client, .. }
+            | Step::Skip { client }
+            | Step::Rewind { client, .. }
+            | Step::Resume { client, .. } => client,
+        };
+        if at >= self.clients.len() {
+            return Ok(());
+        }
+        let mut client = self.clients.swap_remove(at);
+        self.client(&mut client, step)?;
+        let behind = client.cursor.is_behind();
+        prop_assert_eq!(behind, !client.expected.is_empty());
+        prop_assert_eq!(client.cursor.is_overrun(), self.lost(&client) > 0);
+        self.clients.push(client);
+        Ok(())
+    }
+
+    fn client(&self, client: &mut Client, step: &Step) -> TestCaseResult {
+        let lost = self.lost(client);
+        match *step {
+            Step::Read { most, .. } => {
+                let mut entries = Vec::new();
+                let gap = client.cursor.read(most, &mut entries);
+                client.shown(gap, lost, most, &entries)?;
+                client.expected.drain(..lost + entries.len());
+            }
+            Step::Pass { most, count, .. } => {
+                let mut entries = Vec::new();
+                let ahead = client.cursor.peek(most, |it| entries.push(Arc::clone(it)));
+                client.shown(ahead.gap, lost, most, &entries)?;
+                let count = count.min(entries.len());
+                let end = entries[..count].last().map(|entry| entry.position.offset);
+                let end = end.unwrap_or(Offset::ORIGIN);
+                client.cursor.pass(&ahead, count as u64, end);
+                client.expected.drain(..lost + count);
+            }
+            Step::Skip { .. } => {
+                client.cursor.skip();
+                client.expected.clear();
+            }
+            Step::Rewind { back, .. } => {
+                let mut log = self.log[client.channel].iter().rev();
+                let offset = log.nth(back).copied();
+                if let Some(offset) = offset.filter(|it| *it < client.cursor.offset()) {
+                    client.expected = self.behind(client.channel, offset);
+                    client.cursor.rewind(offset);
+                }
+            }
+            Step::Resume { ahead, .. } => {
+                let channel = Arc::clone(client.cursor.channel());
+                let offset = Offset::from(client.cursor.offset().get() + ahead);
+                let there = Position {
+                    epoch: self.hub.epoch(),
+                    offset,
+                };
+                let resume = channel.resume(&Since::Position(there));
+                let unknown = offset > channel.head().offset;
+                client.expected = self.behind(client.channel, offset);
+                let lost = self.lost(client);
+                client.expected.drain(..lost);
+                prop_assert_eq!(resume.gap.is_some(), unknown || lost > 0);
+                client.cursor = channel.follow(Start::After(resume.from.offset));
+            }
+            Step::Publish { .. } | Step::Follow { .. } => {}
+        }
+        Ok(())
+    }
+}
+
+// === impl Client ===
+
+impl Client {
+    /// Compares what was shown with what is due.
+    fn shown(
+        &self,
+        gap: Option<Gap>,
+        lost: usize,
+        most: usize,
+        entries: &[Arc<Entry>],
+    ) -> TestCaseResult {
+        prop_assert_eq!(
+            gap.is_some(),
+            lost > 0,
+            "a gap is reported exactly when something is gone"
+        );
+        if let Some(gap) = gap {
+            prop_assert_eq!(Some(&gap.through.offset), self.expected[..lost].last());
+        }
+        let got = entries.iter().map(|entry| entry.position.offset);
+        let due = self.expected[lost..].iter().copied().take(most);
+        prop_assert!(got.eq(due));
+        Ok(())
+    }
+}
+
 proptest! {
     #[test]
     fn a_cursor_sees_everything_once_or_is_told_of_the_gap(steps in steps(), events in 1..12_usize) {
-        let retention = Retention { events, bytes: usize::MAX, age: Duration::MAX };
-        let hub = Hub::new(retention);
-        let names = names();
-        // What each channel was given, ever.
-        let mut log: Vec<Vec<Offset>> = vec![Vec::new(); names.len()];
-        let mut clients: Vec<Client> = Vec::new();
-
+        let mut model = Model::new(events);
         for step in steps {
-            match step {
-                Step::Publish { instance, root, own } => {
-                    let mut targets = Vec::new();
-                    if root { targets.push(INSTANCES.len()); }
-                    if own { targets.push(instance); }
-                    let channels: Vec<_> = targets.iter().map(|&at| names[at].clone()).collect();
-                    let event = event(INSTANCES[instance]);
-                    let position = hub.publish([(&event, channels.as_slice())]).head;
-                    for at in targets {
-                        log[at].push(position.offset);
-                        for client in clients.iter_mut().filter(|client| client.channel == at) {
-                            client.expected.push(position.offset);
-                        }
-                    }
-                }
-                Step::Follow { channel, earliest } => {
-                    let start = if earliest { Start::Earliest } else { Start::Head };
-                    let cursor = hub.open(&names[channel]).follow(start);
-                    let skip = log[channel].len().saturating_sub(events);
-                    let expected = if earliest { log[channel][skip..].to_vec() } else { Vec::new() };
-                    clients.push(Client { channel, cursor, expected });
-                }
-                Step::Read { client, most } => {
-                    let Some(client) = clients.get_mut(client) else { continue };
-                    let mut entries = Vec::new();
-                    let gap = client.cursor.read(most, &mut entries);
-                    let retained = log[client.channel].len().saturating_sub(events);
-                    let oldest = log[client.channel].get(retained).copied();
-                    let lost = client.expected.iter().filter(|&&offset| Some(offset) < oldest).count();
-                    prop_assert_eq!(gap.is_some(), lost > 0, "a gap is reported exactly when something is gone");
-                    client.expected.drain(..lost);
-                    let got: Vec<_> = entries.iter().map(|entry| entry.position.offset).collect();
-                    let due: Vec<_> = client.expected.drain(..most.min(client.expected.len())).collect();
-                    prop_assert_eq!(got, due);
-                    prop_assert_eq!(client.cursor.is_behind(), !client.expected.is_empty());
-                }
-            }
+            model.step(&step)?;
         }
     }
 }
@@ -129,6 +297,24 @@ async fn closing_a_channel_ends_the_wait() {
     hub.close(&name);
     assert!(!cursor.ready().await);
     assert!(hub.channel(&name).is_none());
+}
+
+#[test]
+fn behind_a_gap_the_rest_still_waits() {
+    let hub = Hub::new(Retention {
+        events: 2,
+        ..Retention::default()
+    });
+    let name = names()[0].clone();
+    let mut cursor = hub.open(&name).follow(Start::Head);
+    for _ in 0..3 {
+        hub.publish([(&event("a"), std::slice::from_ref(&name))]);
+    }
+    let ahead = cursor.peek(0, |_| {});
+    let gap = ahead.gap.expect("the first is gone");
+    cursor.pass(&ahead, 0, gap.through.offset);
+    assert_eq!(cursor.offset(), gap.through.offset);
+    assert!(cursor.is_behind() && !cursor.is_overrun());
 }
 
 #[test]

@@ -153,8 +153,8 @@ impl Ring {
         (entries, self.through() - before)
     }
 
-    /// Shows up to `most` entries behind `place`. Returns the place in front of them, and the offset of the last one shown
-    /// unless nothing is left behind it.
+    /// Shows up to `most` entries behind `place`. Returns the place in front of them, and unless nothing is left behind, the
+    /// offset of the last one shown or gone.
     pub(super) fn read(
         &self,
         place: u64,
@@ -165,13 +165,13 @@ impl Ring {
         let start = usize::try_from(before + 1 - self.first).unwrap_or(usize::MAX);
         let start = start.min(self.slots.len());
         let end = self.slots.len().min(start.saturating_add(most));
-        let mut last = None;
+        let mut last = self.evicted;
         for slot in self.slots.range(start..end) {
-            last = Some(slot.entry.position.offset);
+            last = slot.entry.position.offset;
             show(&slot.entry);
         }
         let left = end < self.slots.len();
-        (before, if left { last } else { None })
+        (before, left.then_some(last))
     }
 
     fn through(&self) -> u64 {

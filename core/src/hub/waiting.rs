@@ -3,8 +3,9 @@
 use std::fmt;
 use std::task::Waker;
 
-use parking_lot::Mutex;
 use slab::Slab;
+
+use super::sync::Mutex;
 
 /// The tasks to wake when a channel moves: one place for each follower, kept for as long as it follows.
 ///

@@ -1,5 +1,8 @@
 //! WebSocket frames as a server reads and writes them (RFC 6455, section 5).
 
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 
 /// What a frame is for (RFC 6455, 5.2).
@@ -84,7 +87,9 @@ pub enum Violation {
 /// Takes a client's bytes apart. Between messages it owns no memory beside itself.
 #[derive(Debug)]
 pub struct Reader {
-    limits: Limits,
+    // The fields of `Limits`, without its padding: there is a reader for each client.
+    max_message: usize,
+    max_fragments: u32,
     header: [u8; LONGEST_HEADER],
     /// Bytes of `header` that have come.
     header_len: u8,
@@ -185,7 +190,8 @@ impl Reader {
     /// A reader in front of the first frame.
     pub fn new(limits: Limits) -> Self {
         Self {
-            limits,
+            max_message: limits.max_message,
+            max_fragments: limits.max_fragments,
             header: [0; LONGEST_HEADER],
             header_len: 0,
             frame: None,
@@ -300,13 +306,13 @@ impl Reader {
         };
         if !opcode.is_control() {
             let held = self.message.len() as u64;
-            if held.saturating_add(left) > self.limits.max_message as u64 {
+            if held.saturating_add(left) > self.max_message as u64 {
                 return Err(Violation::TooLarge);
             }
-            self.fragments += 1;
-            if self.fragments > self.limits.max_fragments {
+            if self.fragments >= self.max_fragments {
                 return Err(Violation::TooManyFragments);
             }
+            self.fragments += 1;
             match opcode {
                 Opcode::Text => self.kind = Some(Kind::Text),
                 Opcode::Binary => self.kind = Some(Kind::Binary),
