@@ -12,6 +12,7 @@ macro_rules! on_every_engine {
     };
     // The list of engines, as `engine` of the transport has them: one line each.
     (@all $runtime:tt $tests:tt) => {
+        on_every_engine!(@one native $runtime $tests);
         on_every_engine!(@one socketioxide $runtime $tests);
     };
     (@one $engine:ident $runtime:tt [$($test:ident)+]) => {

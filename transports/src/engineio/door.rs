@@ -297,17 +297,21 @@ impl<A: Application> Shared<A> {
 /// Waits until the client has shown that the WebSocket carries both ways, and has left the other one.
 async fn proved<S: Session>(mut socket: Socket, session: &Polling<S>) -> Option<Socket> {
     loop {
-        let mut texts = Vec::new();
+        let mut packet = None;
         let read = std::future::poll_fn(|cx| {
+            // One at a time: what comes behind the last of them is for the session.
             socket.poll_read(cx, |message| match message {
-                frame::Message::Text(text) => texts.push(Some(text)),
-                frame::Message::Ping(_) | frame::Message::Pong => {}
-                frame::Message::Binary(_) | frame::Message::Close(_) => texts.push(None),
+                frame::Message::Ping(_) | frame::Message::Pong => true,
+                other => {
+                    packet = Some(other);
+                    false
+                }
             })
         });
         read.await.map_err(|error: ReadError| error).ok()?;
-        for text in texts {
-            match Packet::parse(&text?) {
+        match packet {
+            None => {}
+            Some(frame::Message::Text(text)) => match Packet::parse(&text) {
                 Ok(Packet::Ping(text)) if session.upgrade() => {
                     socket.queue(Opcode::Text, format!("3{text}").as_bytes());
                     std::future::poll_fn(|cx| socket.poll_write(cx, &super::Batch::default()))
@@ -316,7 +320,8 @@ async fn proved<S: Session>(mut socket: Socket, session: &Polling<S>) -> Option<
                 }
                 Ok(Packet::Upgrade) => return Some(socket),
                 _ => return None,
-            }
+            },
+            Some(_) => return None,
         }
     }
 }

@@ -155,9 +155,8 @@ impl<S: Session> Websocket<S> {
         let mut outcome = Ok(());
         let mut controls = Vec::new();
         let read = self.socket.poll_read(cx, |message| {
-            if outcome.is_ok() {
-                outcome = inner.take(message, &mut controls);
-            }
+            outcome = inner.take(message, &mut controls);
+            outcome.is_ok()
         });
         for (opcode, payload) in controls {
             self.socket.queue(opcode, &payload);

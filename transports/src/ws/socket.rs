@@ -75,11 +75,12 @@ impl Socket {
         self.begun.is_some() || !self.control.is_empty() || self.unflushed
     }
 
-    /// Hands what was read to `take`, message by message, until nothing more has come. `Ready(Ok)`: something was read.
+    /// Hands what was read to `take`, message by message, until nothing more has come or `take` says `false`; what is left is
+    /// kept for the next time. `Ready(Ok)`: something was read.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        mut take: impl FnMut(Message),
+        mut take: impl FnMut(Message) -> bool,
     ) -> Poll<Result<(), ReadError>> {
         let mut space = [const { MaybeUninit::<u8>::uninit() }; READ];
         let mut buffer = ReadBuf::uninit(&mut space);
@@ -94,7 +95,10 @@ impl Socket {
             &early
         };
         while let Some(message) = self.reader.read(&mut input).map_err(ReadError::Violation)? {
-            take(message);
+            if !take(message) {
+                self.early = Bytes::copy_from_slice(input);
+                break;
+            }
         }
         Poll::Ready(Ok(()))
     }
