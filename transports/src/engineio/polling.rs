@@ -54,9 +54,18 @@ enum Phase {
     /// The WebSocket has proved to work; polls are sent away.
     Upgrading,
     Upgraded,
-    Closed {
-        by_client: bool,
-    },
+    Closed(Last),
+}
+
+/// What a poll that waits is answered when the session is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    /// Nothing more: the client has closed it.
+    Noop,
+    /// That it is closed, because the client broke the protocol.
+    Close,
+    /// That there is no such session. After a close packet python-socketio would stay away; after this every client comes back.
+    Unknown,
 }
 
 /// Ends the session when a request is given up before it was answered: what it took is lost.
@@ -103,7 +112,7 @@ impl<S: Session> Polling<S> {
             let mut state = self.state.lock();
             state.watch = Some(cx.waker().clone());
             match state.phase {
-                Phase::Closed { .. } | Phase::Upgraded => return Poll::Ready(()),
+                Phase::Closed(_) | Phase::Upgraded => return Poll::Ready(()),
                 Phase::Open | Phase::Probed | Phase::Upgrading => {}
             }
             self.look(&mut state, cx, sleep.as_mut())
@@ -133,15 +142,15 @@ impl<S: Session> Polling<S> {
     }
 
     fn over(&self, state: &mut State<S>, reason: &'static str) -> Poll<()> {
-        self.close(state, reason, false);
+        self.close(state, reason, Last::Unknown);
         Poll::Ready(())
     }
 
-    fn close(&self, state: &mut State<S>, reason: &'static str, by_client: bool) {
-        if matches!(state.phase, Phase::Closed { .. } | Phase::Upgraded) {
+    fn close(&self, state: &mut State<S>, reason: &'static str, last: Last) {
+        if matches!(state.phase, Phase::Closed(_) | Phase::Upgraded) {
             return;
         }
-        state.phase = Phase::Closed { by_client };
+        state.phase = Phase::Closed(last);
         // Its cursors go with it.
         state.session = None;
         state.wake();
@@ -153,12 +162,12 @@ impl<S: Session> Polling<S> {
         {
             let mut state = self.state.lock();
             match state.phase {
-                Phase::Upgraded | Phase::Closed { .. } => return Err(Refusal::BadRequest),
+                Phase::Upgraded | Phase::Closed(_) => return Err(Refusal::BadRequest),
                 Phase::Open | Phase::Probed | Phase::Upgrading => {}
             }
             if state.polled {
                 // Two answers would be in no order.
-                self.close(&mut state, "concurrent_polls", false);
+                self.close(&mut state, "concurrent_polls", Last::Close);
                 return Err(Refusal::BadRequest);
             }
             state.polled = true;
@@ -167,47 +176,45 @@ impl<S: Session> Polling<S> {
         let body = poll_fn(|cx| {
             let mut state = self.state.lock();
             let body = match state.phase {
-                Phase::Closed { by_client: true } | Phase::Upgrading | Phase::Upgraded => {
-                    Some(b"6".to_vec())
+                Phase::Upgrading | Phase::Upgraded | Phase::Closed(Last::Noop) => {
+                    Ok(Some(b"6".to_vec()))
                 }
-                Phase::Closed { by_client: false } => Some(b"1".to_vec()),
-                Phase::Open | Phase::Probed => match state.take(cx, &self.client) {
-                    Ok(body) => body,
-                    Err(Close(reason)) => {
-                        self.close(&mut state, reason, false);
-                        Some(b"1".to_vec())
-                    }
-                },
+                Phase::Closed(Last::Close) => Ok(Some(b"1".to_vec())),
+                Phase::Closed(Last::Unknown) => Err(Refusal::SessionUnknown),
+                Phase::Open | Phase::Probed => state.take(cx, &self.client).map_err(|close| {
+                    self.close(&mut state, close.0, Last::Unknown);
+                    Refusal::SessionUnknown
+                }),
             };
-            let Some(body) = body else {
+            if let Ok(None) = body {
                 state.poll = Some(cx.waker().clone());
                 return Poll::Pending;
-            };
+            }
             state.polled = false;
             state.poll = None;
             state.idle_since = Instant::now();
-            Poll::Ready(body)
+            Poll::Ready(body.map(Option::unwrap_or_default))
         })
         .await;
         answering.0 = None;
-        Ok(body)
+        body
     }
 
     /// Takes a body that the client posted.
     pub(super) fn post(&self, body: &str) -> Result<(), Refusal> {
         let mut state = self.state.lock();
-        if matches!(state.phase, Phase::Upgraded | Phase::Closed { .. }) {
+        if matches!(state.phase, Phase::Upgraded | Phase::Closed(_)) {
             return Err(Refusal::BadRequest);
         }
         for item in decode(body) {
             match state.packet(item, &self.options) {
                 Ok(()) => {}
                 Err(Close("transport_close")) => {
-                    self.close(&mut state, "transport_close", true);
+                    self.close(&mut state, "transport_close", Last::Noop);
                     return Ok(());
                 }
                 Err(Close(reason)) => {
-                    self.close(&mut state, reason, false);
+                    self.close(&mut state, reason, Last::Close);
                     return Err(Refusal::BadRequest);
                 }
             }
@@ -220,7 +227,7 @@ impl<S: Session> Polling<S> {
 
     /// The client broke a rule of HTTP that the session stands on.
     pub(super) fn fail(&self, reason: &'static str) {
-        self.close(&mut self.state.lock(), reason, false);
+        self.close(&mut self.state.lock(), reason, Last::Close);
     }
 
     /// A WebSocket was opened for the session; `false` when it has one.
