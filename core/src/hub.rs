@@ -41,7 +41,8 @@ pub use self::since::{InvalidSince, Resume, Since};
 pub struct Retention {
     /// Entries.
     pub events: usize,
-    /// Bytes of envelopes and attachments, and 512 for each entry. One that two channels share counts in both. The newest entry
+    /// Bytes of envelopes and attachments, up to 2 KiB of each twice for the copy that is sent, and 512 for each entry. One that
+    /// two channels share counts in both. The newest entry
     /// stays however large it is.
     pub bytes: usize,
     /// Age.

@@ -209,6 +209,11 @@ impl Client {
     /// What it was told; from now on, its task is woken when it is told something.
     pub(crate) fn told(&self, cx: &Context<'_>) -> Option<Told> {
         self.task.register(cx.waker());
+        self.told_so_far()
+    }
+
+    /// What it was told. For a task that has asked before with [`told`](Client::told).
+    pub(crate) fn told_so_far(&self) -> Option<Told> {
         match self.closing.get() {
             Some(reason) => Some(Told::Close(reason)),
             None if self.finishing.load(Ordering::Acquire) => Some(Told::Finish),

@@ -12,6 +12,8 @@ use crate::Event;
 
 /// What an entry weighs beside its envelope and attachments: itself, its place in the rings, its frames' heads.
 const OVERHEAD: usize = 512;
+/// What its frame may have beside that: transports copy small envelopes into theirs.
+const FRAMED: usize = 2048;
 
 /// One event in the log. Shared by every channel that it was published to, and by every client.
 #[derive(Debug)]
@@ -61,7 +63,8 @@ struct Node {
 
 impl Entry {
     pub(super) fn new(position: Position, event: Event, appended: Instant) -> Self {
-        let size = event.size() + OVERHEAD;
+        let own = event.size();
+        let size = own + own.min(FRAMED) + OVERHEAD;
         Self {
             position,
             event,

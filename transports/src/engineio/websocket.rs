@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
@@ -27,6 +27,8 @@ const MOST_UNANSWERED: usize = 64 * 1024;
 pub(crate) struct Websocket<S> {
     socket: Socket,
     inner: Inner<S>,
+    /// What wakes this task.
+    waker: Option<Waker>,
 }
 
 pin_project! {
@@ -78,7 +80,11 @@ impl<S: Session> Websocket<S> {
             stalled: None,
             finishing: false,
         };
-        Self { socket, inner }
+        Self {
+            socket,
+            inner,
+            waker: None,
+        }
     }
 
     /// Serves the client until one side has had enough.
@@ -91,22 +97,32 @@ impl<S: Session> Websocket<S> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, mut sleep: Pin<&mut Sleep>) -> Poll<&'static str> {
-        match self.inner.client.told(cx) {
+        // Whatever wakes this task has its waker from the time before, unless the runtime gave it another one.
+        let known = self
+            .waker
+            .as_ref()
+            .is_some_and(|it| it.will_wake(cx.waker()));
+        let told = if known {
+            self.inner.client.told_so_far()
+        } else {
+            self.waker = Some(cx.waker().clone());
+            self.socket.moved();
+            self.inner.client.told(cx)
+        };
+        match told {
             Some(Told::Close(reason)) => return Poll::Ready(reason),
             Some(Told::Finish) => self.inner.finishing = true,
             None => {}
         }
+        if (!known || sleep.is_elapsed())
+            && let Err(Close(reason)) = self.on_time(cx, sleep.as_mut())
+        {
+            return Poll::Ready(reason);
+        }
         // What has nothing more to give has told the runtime to wake this task, and is not asked again.
         let (mut reads, mut writes) = (true, true);
         for _ in 0..TURNS {
-            while sleep.as_mut().poll(cx).is_ready() {
-                if let Err(Close(reason)) = self.inner.on_time(Instant::now()) {
-                    return Poll::Ready(reason);
-                }
-                sleep.as_mut().reset(self.inner.next_time());
-                writes = true;
-            }
-            if reads && self.socket.queued() + self.inner.out.bytes() < MOST_UNANSWERED {
+            if reads && !self.is_held() {
                 match self.poll_read(cx) {
                     Poll::Ready(Ok(())) => writes = true,
                     Poll::Ready(Err(Close(reason))) => return Poll::Ready(reason),
@@ -124,13 +140,12 @@ impl<S: Session> Websocket<S> {
                 break;
             }
         }
-        // A stall makes the next time come earlier.
-        let next = self.inner.next_time();
-        if next < sleep.deadline() {
-            sleep.as_mut().reset(next);
-            if sleep.as_mut().poll(cx).is_ready() {
-                cx.waker().wake_by_ref();
-            }
+        // Nothing else makes the next time come earlier.
+        if self.inner.stalled.is_some()
+            && self.inner.next_time() < sleep.deadline()
+            && let Err(Close(reason)) = self.on_time(cx, sleep)
+        {
+            return Poll::Ready(reason);
         }
         if self.inner.finishing && !self.is_behind() {
             return Poll::Ready("shutdown");
@@ -139,6 +154,17 @@ impl<S: Session> Websocket<S> {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// Does what is due, and sets the timer for what is next.
+    fn on_time(&mut self, cx: &mut Context<'_>, mut sleep: Pin<&mut Sleep>) -> Result<(), Close> {
+        loop {
+            self.inner.on_time(Instant::now())?;
+            sleep.as_mut().reset(self.inner.next_time());
+            if sleep.as_mut().poll(cx).is_pending() {
+                return Ok(());
+            }
+        }
     }
 
     fn is_behind(&self) -> bool {

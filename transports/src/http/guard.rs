@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use evows_core::metrics::Metrics;
 use futures_util::task::AtomicWaker;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
@@ -188,6 +188,15 @@ impl<S: Socket> Guarded<S> {
                 .written
                 .fetch_add(bytes, Ordering::Relaxed);
         }
+    }
+}
+
+impl Guarded<TcpStream> {
+    /// Whether reading would not be pending, as far as the runtime knows. Unlike a read that turns out to be pending, this costs no
+    /// lock, and leaves whoever waits to be woken as it is.
+    pub(super) fn is_readable(&self) -> bool {
+        let ready = self.stream.try_io(Interest::READABLE, || Ok(()));
+        ready.is_ok() || self.connection.is_closed()
     }
 }
 

@@ -44,6 +44,16 @@ impl Wire {
         let other = Self::Other(Box::new(TokioIo::new(upgraded)));
         Ok((other, Bytes::new()))
     }
+
+    /// Whether a read may bring something. To be asked only after one was pending, whose task is still woken when this changes.
+    pub(crate) fn is_readable(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_readable(),
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => true,
+            Self::Other(_) => true,
+        }
+    }
 }
 
 impl AsyncRead for Wire {

@@ -35,6 +35,8 @@ pub(crate) struct Socket {
     control: Vec<u8>,
     /// Whether the stream may hold back what was written: TLS does.
     unflushed: bool,
+    /// Whether the last read was pending, so that the task is woken when something comes.
+    reads: bool,
 }
 
 /// Why nothing more can be read.
@@ -57,7 +59,13 @@ impl Socket {
             begun: None,
             control: Vec::new(),
             unflushed: false,
+            reads: false,
         }
+    }
+
+    /// Forgets what woke the task: it is another one from now on.
+    pub(crate) fn moved(&mut self) {
+        self.reads = false;
     }
 
     /// Queues a frame in front of all entries.
@@ -82,11 +90,17 @@ impl Socket {
         cx: &mut Context<'_>,
         mut take: impl FnMut(Message) -> bool,
     ) -> Poll<Result<(), ReadError>> {
+        // Most wake-ups are for what is to be written.
+        if self.reads && !self.wire.is_readable() {
+            return Poll::Pending;
+        }
         let mut space = [const { MaybeUninit::<u8>::uninit() }; READ];
         let mut buffer = ReadBuf::uninit(&mut space);
         let early = std::mem::take(&mut self.early);
         let mut input: &[u8] = if early.is_empty() {
-            ready!(Pin::new(&mut self.wire).poll_read(cx, &mut buffer)).map_err(ReadError::Io)?;
+            let read = Pin::new(&mut self.wire).poll_read(cx, &mut buffer);
+            self.reads = read.is_pending();
+            ready!(read).map_err(ReadError::Io)?;
             if buffer.filled().is_empty() {
                 return Poll::Ready(Err(ReadError::Closed));
             }

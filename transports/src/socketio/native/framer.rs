@@ -14,6 +14,9 @@ use crate::socketio::reserved::Reserved;
 use crate::stream::with_position;
 use crate::ws::frame::{Header, Opcode};
 
+/// Up to this many bytes an event is copied into its frame: the system writes one piece faster than three.
+const SMALL: usize = 2048;
+
 /// Frames events for one engine.
 pub(super) struct Framer {
     dialect: Dialect,
@@ -103,6 +106,9 @@ impl Framer {
         for bytes in attachments {
             pieces.push(framed(Opcode::Binary, bytes.len(), &[]));
             pieces.push(bytes);
+        }
+        if length <= SMALL {
+            pieces = vec![pieces.concat().into()];
         }
         Ok(Frame::new(pieces))
     }
