@@ -46,6 +46,24 @@ impl Listener {
         Self::spawn(&python, &folder.join("listen.py"), options)
     }
 
+    /// A stock Node client that is dropped and comes back; see `tests/clients/resume.mjs`.
+    pub(crate) fn returning_node(options: &Value) -> Self {
+        Self::spawn(Path::new("node"), &clients().join("resume.mjs"), options)
+    }
+
+    /// A Python client that leaves and comes back; see `tests/clients/resume.py`.
+    pub(crate) fn returning_python(options: &Value) -> Self {
+        let python = clients().join(".venv/bin/python");
+        Self::spawn(&python, &clients().join("resume.py"), options)
+    }
+
+    /// Every line that it printed so far.
+    pub(crate) fn lines(&self) -> Vec<Value> {
+        let lines = self.printed.all();
+        let parsed = lines.iter().map(|line| serde_json::from_str(line));
+        parsed.map(|value| value.expect("JSON lines")).collect()
+    }
+
     fn spawn(runtime: &Path, program: &Path, options: &Value) -> Self {
         let child = Command::new(runtime)
             .arg(program)

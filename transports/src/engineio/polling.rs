@@ -20,6 +20,8 @@ use crate::ws::frame::server_frames;
 
 /// Bytes of one answer, more or less.
 const MOST_BYTES: usize = 1024 * 1024;
+/// Packets of one answer: python-engineio takes no more.
+const MOST_PACKETS: usize = 16;
 
 /// A session that began on long-polling.
 pub(super) struct Polling<S> {
@@ -294,14 +296,15 @@ impl<S: Session> State<S> {
 
     /// What waits, as a body; `None`, and the task will be woken, when nothing does.
     fn take(&mut self, cx: &mut Context<'_>, client: &Client) -> Result<Option<Vec<u8>>, Close> {
-        let mut body = Vec::new();
-        while body.len() < MOST_BYTES {
+        let (mut body, mut packets) = (Vec::new(), 0);
+        while body.len() < MOST_BYTES && packets < MOST_PACKETS {
             let mut batch = Batch::default();
             let Some(session) = &mut self.session else {
                 break;
             };
             let filled = session.poll_fill(cx, &mut batch, &mut self.out);
             for packet in self.out.take() {
+                packets += 1;
                 match packet {
                     Outgoing::Text(text) => push_text(&mut body, text.as_bytes()),
                     Outgoing::Ping => push_text(&mut body, b"2"),
@@ -314,12 +317,15 @@ impl<S: Session> State<S> {
             }
             let mut count = 0;
             for item in batch.items() {
-                if body.len() >= MOST_BYTES {
+                let bytes = item.frame().map_or(Vec::new(), |it| it.pieces().concat());
+                let own = server_frames(&bytes).count();
+                let full = body.len() >= MOST_BYTES || packets + own > MOST_PACKETS;
+                if full && !body.is_empty() {
                     break;
                 }
                 count += 1;
-                let Some(frame) = item.frame() else { continue };
-                for (is_text, payload) in server_frames(&frame.pieces().concat()) {
+                packets += own;
+                for (is_text, payload) in server_frames(&bytes) {
                     if is_text {
                         push_text(&mut body, payload);
                     } else {
@@ -329,6 +335,9 @@ impl<S: Session> State<S> {
             }
             session.passed(&batch, count);
             client.clients().deliveries.inc_by(batch.deliveries(count));
+            if count < batch.len() {
+                break;
+            }
         }
         Ok(Some(body).filter(|body| !body.is_empty()))
     }
