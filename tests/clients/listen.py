@@ -75,6 +75,8 @@ async def main():
             auth=options.get("auth"),
             transports=options.get("transports"),
             namespaces=namespaces,
+            # Its own limit of a second is short on a machine that is busy with tests.
+            wait_timeout=10,
         )
     except socketio.exceptions.ConnectionError as error:
         show({"type": "failed", "message": str(error)})

@@ -63,6 +63,8 @@ class Follower:
                 auth=self.auth,
                 transports=self.options.get("transports"),
                 namespaces=[self.namespace],
+                # Its own limit of a second is short on a machine that is busy with tests.
+                wait_timeout=10,
             )
         except socketio.exceptions.ConnectionError as error:
             show({"failed": str(error)})
