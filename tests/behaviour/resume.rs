@@ -124,22 +124,30 @@ async fn stock_clients_that_are_dropped_at_random_get_each_event_once() {
 async fn python_resumes_from_where_it_was_told_it_is() {
     let evows = Setup::policy("traditional").start().await;
     evows.create_and_set("a", &[]).await;
-    let client = Listener::returning_python(&json!({
-        "url": evows.url(""),
-        "namespace": "/a",
-        "headers": {"apikey": KEY},
-        "transports": ["websocket"],
-        "every": [0.05, 0.4],
-        "leaves": 8,
-    }));
-    until("it is connected", || {
-        client.lines().iter().any(|it| it["ready"].is_object())
-    })
-    .await;
+    // On polling it takes no more than 16 packets of one answer, however many wait.
+    let clients = ["websocket", "polling"].map(|transport| {
+        Listener::returning_python(&json!({
+            "url": evows.url(""),
+            "namespace": "/a",
+            "headers": {"apikey": KEY},
+            "transports": [transport],
+            "every": [0.1, 0.6],
+            "leaves": 6,
+        }))
+    });
+    let is_ready = |it: &Listener| it.lines().iter().any(|it| it["ready"].is_object());
+    until("they are connected", || clients.iter().all(is_ready)).await;
     for n in 0..200 {
         evows.post(&message("a", &n.to_string())).await;
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    for client in clients {
+        has_come(&client).await;
+    }
+}
+
+/// Waits until a client that may get events again has 200 of them, each behind the one before.
+async fn has_come(client: &Listener) {
     // It knows only the head of its last connect, so it may get again what came after that.
     let seen = || {
         let mut seen: Vec<u64> = Vec::new();
@@ -161,7 +169,7 @@ async fn python_resumes_from_where_it_was_told_it_is() {
     until("everything has come", || seen() == 200).await;
     let lines = client.lines();
     let readies: Vec<_> = lines.iter().filter(|it| it["ready"].is_object()).collect();
-    assert!(readies.len() > 4, "{}", readies.len());
+    assert!(readies.len() > 3, "{}", readies.len());
     assert!(
         readies.iter().all(|it| it["ready"]["recovered"] == true),
         "{readies:?}"
@@ -189,7 +197,7 @@ async fn since_takes_a_position_a_time_a_span_or_earliest() {
     );
     assert_eq!(ids(&mut frames, 2).await, numbers(1..3));
 
-    let before = SystemTime::now() - Duration::from_secs(3600);
+    let before = SystemTime::now() - Duration::from_hours(1);
     for text in [
         "-1h".to_owned(),
         humantime::format_rfc3339(before).to_string(),

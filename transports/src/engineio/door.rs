@@ -9,8 +9,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{Method, StatusCode};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, USER_AGENT};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use evows_core::http::Peer;
@@ -219,7 +219,10 @@ impl<A: Application> Shared<A> {
         session: &Polling<A::Session>,
     ) -> Result<Response, Refusal> {
         match *request.method() {
-            Method::GET => session.poll().await.map(answer),
+            Method::GET => {
+                let most = most_packets(request.headers());
+                session.poll(most).await.map(answer)
+            }
             Method::POST => self.post(request, session).await,
             _ => Err(Refusal::BadRequest),
         }
@@ -352,6 +355,19 @@ pub(crate) async fn taken(
             tracing::debug!(%error, client = %client.address(), "an upgrade did not come about");
             None
         }
+    }
+}
+
+/// How many packets an answer to a poll may have. python-engineio refuses more than 16, and ends the session; others take any
+/// number, and would fall behind if they got so few.
+fn most_packets(headers: &HeaderMap) -> usize {
+    let agent = headers
+        .get(USER_AGENT)
+        .map(|it| it.as_bytes().to_ascii_lowercase());
+    if agent.is_some_and(|agent| agent.starts_with(b"python")) {
+        16
+    } else {
+        usize::MAX
     }
 }
 

@@ -20,8 +20,6 @@ use crate::ws::frame::server_frames;
 
 /// Bytes of one answer, more or less.
 const MOST_BYTES: usize = 1024 * 1024;
-/// Packets of one answer: python-engineio takes no more.
-const MOST_PACKETS: usize = 16;
 
 /// A session that began on long-polling.
 pub(super) struct Polling<S> {
@@ -159,8 +157,8 @@ impl<S: Session> Polling<S> {
         self.client.ended(reason);
     }
 
-    /// Waits for what comes next, and takes it: the body of an answer.
-    pub(super) async fn poll(&self) -> Result<Vec<u8>, Refusal> {
+    /// Waits for what comes next, and takes it: the body of an answer, of so many packets at the most.
+    pub(super) async fn poll(&self, most: usize) -> Result<Vec<u8>, Refusal> {
         {
             let mut state = self.state.lock();
             match state.phase {
@@ -183,10 +181,12 @@ impl<S: Session> Polling<S> {
                 }
                 Phase::Closed(Last::Close) => Ok(Some(b"1".to_vec())),
                 Phase::Closed(Last::Unknown) => Err(Refusal::SessionUnknown),
-                Phase::Open | Phase::Probed => state.take(cx, &self.client).map_err(|close| {
-                    self.close(&mut state, close.0, Last::Unknown);
-                    Refusal::SessionUnknown
-                }),
+                Phase::Open | Phase::Probed => {
+                    state.take(cx, &self.client, most).map_err(|close| {
+                        self.close(&mut state, close.0, Last::Unknown);
+                        Refusal::SessionUnknown
+                    })
+                }
             };
             if let Ok(None) = body {
                 state.poll = Some(cx.waker().clone());
@@ -295,9 +295,14 @@ impl<S: Session> State<S> {
     }
 
     /// What waits, as a body; `None`, and the task will be woken, when nothing does.
-    fn take(&mut self, cx: &mut Context<'_>, client: &Client) -> Result<Option<Vec<u8>>, Close> {
+    fn take(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &Client,
+        most: usize,
+    ) -> Result<Option<Vec<u8>>, Close> {
         let (mut body, mut packets) = (Vec::new(), 0);
-        while body.len() < MOST_BYTES && packets < MOST_PACKETS {
+        while body.len() < MOST_BYTES && packets < most {
             let mut batch = Batch::default();
             let Some(session) = &mut self.session else {
                 break;
@@ -319,7 +324,7 @@ impl<S: Session> State<S> {
             for item in batch.items() {
                 let bytes = item.frame().map_or(Vec::new(), |it| it.pieces().concat());
                 let own = server_frames(&bytes).count();
-                let full = body.len() >= MOST_BYTES || packets + own > MOST_PACKETS;
+                let full = body.len() >= MOST_BYTES || packets + own > most;
                 if full && !body.is_empty() {
                     break;
                 }
