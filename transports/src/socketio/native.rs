@@ -1,7 +1,7 @@
 //! evows' own engine: Socket.IO 5 on the hub's cursors.
 //!
-//! An event is framed once for each kind of client and the bytes are shared ([`framer`]); a client is a cursor for each namespace
-//! that it joined, served by one task ([`member`]). Between the two there is nothing to fill up: whatever waits for a client lies
+//! An event is framed once for each kind of client and the bytes are shared (`framer.rs`); a client is a cursor for each namespace
+//! that it joined, served by one task (`member.rs`). Between the two there is nothing to fill up: whatever waits for a client lies
 //! in the hub's log, once, however many clients it waits for.
 
 mod framer;
