@@ -13,6 +13,7 @@ mod behaviour {
     mod diagnostics;
     mod harness;
     mod inbound;
+    mod resume;
     mod shutdown;
     mod slow_clients;
     mod streams;
