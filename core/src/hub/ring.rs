@@ -38,7 +38,8 @@ impl Ring {
             slots: VecDeque::new(),
             first: 1,
             gone: 0,
-            evicted: Offset::ORIGIN,
+            // What a channel of this name had before is gone as well.
+            evicted: head,
             evicted_at: None,
             newest: head,
         }
@@ -122,8 +123,10 @@ impl Ring {
     /// The offset in front of the first entry appended at `time` or later; the one in front of every event when an entry of that
     /// time is gone. Monotonic time decides: the system's clock may have been set meanwhile.
     pub(super) fn offset_before(&self, time: SystemTime) -> Offset {
+        // In this order: the time that passes in between makes it start earlier, and not later.
+        let now = Instant::now();
         let age = SystemTime::now().duration_since(time).unwrap_or_default();
-        let Some(from) = Instant::now().checked_sub(age) else {
+        let Some(from) = now.checked_sub(age) else {
             // Before this machine was started: everything.
             return Offset::ORIGIN;
         };
