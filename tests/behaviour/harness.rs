@@ -3,6 +3,7 @@
 pub(crate) mod frames;
 pub(crate) mod http;
 pub(crate) mod listener;
+mod load;
 mod setup;
 
 use std::fmt::Write as _;
@@ -22,6 +23,7 @@ use tokio::process::{Child, ChildStdin, Command};
 pub(crate) use frames::{Frame, Frames};
 pub(crate) use http::{Connection, Reply};
 pub(crate) use listener::Listener;
+pub(crate) use load::Load;
 pub(crate) use setup::Setup;
 
 /// The global key of every server that the tests start.

@@ -1,391 +1,547 @@
-//! Clients that come back: everything since they left, each event once, or a gap that they are told of.
+//! Clients that come back: what they missed, once and in order, or a word about what they do not get any more. Native engine.
 
-use std::time::{Duration, SystemTime};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::harness::{Evows, Frames, KEY, Listener, Setup, message, until};
+use super::harness::{Evows, Frames, KEY, Listener, Load, Setup, message};
 
-/// A position such as `00f1ba54c0ffee00:42`.
-fn offset(position: &str) -> u64 {
-    let (epoch, offset) = position.split_once(':').expect("a colon");
-    assert_eq!(epoch.len(), 16, "{position}");
-    offset.parse().expect("a number")
+/// What a connection may go over.
+const CONNECTIONS: [&[&str]; 3] = [&["websocket"], &["polling"], &["polling", "websocket"]];
+
+/// A client in raw frames that has joined a namespace.
+struct Member {
+    frames: Frames,
+    /// How a packet names its namespace.
+    name: String,
+    /// What its CONNECT was answered.
+    joined: Value,
 }
 
-/// Joins `/` with this `auth`; returns the answer's data.
-async fn join(frames: &mut Frames, auth: &Value) -> Value {
-    frames.send(&format!("40{auth}")).await;
-    let reply = frames.text().await;
-    let data = reply
-        .strip_prefix("40")
-        .unwrap_or_else(|| panic!("{reply}"));
-    serde_json::from_str(data).unwrap()
-}
+// === impl Member ===
 
-/// A fresh connection that has joined `/` with `since`, and what it was told of that.
-async fn since(evows: &Evows, since: &str) -> (Frames, Value) {
-    let mut frames = Frames::connect(evows).await;
-    join(&mut frames, &json!({"since": since})).await;
-    let ready = frames.text().await;
-    let data = ready
-        .strip_prefix(r#"42["evows:ready","#)
-        .and_then(|it| it.strip_suffix(']'));
-    (
-        frames,
-        serde_json::from_str(data.unwrap_or_else(|| panic!("{ready}"))).unwrap(),
-    )
-}
-
-/// The id of the next event, and what comes behind its envelope.
-async fn next(frames: &mut Frames) -> (String, Option<String>) {
-    let packet = frames.text().await;
-    let data: Value = serde_json::from_str(packet.strip_prefix("42").unwrap()).unwrap();
-    let id = data[1]["data"]["key"]["id"]
-        .as_str()
-        .unwrap_or_else(|| panic!("{packet}"));
-    (id.to_owned(), data[2].as_str().map(str::to_owned))
-}
-
-async fn ids(frames: &mut Frames, count: usize) -> Vec<String> {
-    let mut ids = Vec::new();
-    for _ in 0..count {
-        ids.push(next(frames).await.0);
+impl Member {
+    /// Joins `/` with the global key.
+    async fn join(evows: &Evows, auth: &Value) -> Self {
+        Self::of(Frames::connect(evows).await, "", auth).await
     }
-    ids
-}
 
-fn numbers(range: std::ops::Range<u64>) -> Vec<String> {
-    range.map(|n| n.to_string()).collect()
-}
-
-async fn post(evows: &Evows, range: std::ops::Range<u64>) {
-    for n in range {
-        evows.post(&message("a", &n.to_string())).await;
+    /// Joins the namespace that packets name so.
+    async fn of(mut frames: Frames, name: &str, auth: &Value) -> Self {
+        frames.send(&format!("40{name}{auth}")).await;
+        let reply = frames.text().await;
+        let joined = reply.strip_prefix(&format!("40{name}"));
+        let joined = joined.unwrap_or_else(|| panic!("not let in: {reply}"));
+        Self {
+            joined: serde_json::from_str(joined).unwrap(),
+            frames,
+            name: name.to_owned(),
+        }
     }
-}
 
-#[tokio::test]
-async fn stock_clients_that_are_dropped_at_random_get_each_event_once() {
-    let evows = Setup::policy("both").start().await;
-    evows.create_and_set("a", &[]).await;
-    let options = |namespace: &str, transports: &[&str]| {
-        json!({
-            "url": evows.url(namespace),
-            "every": [20, 300],
-            "drops": 15,
-            "options": {"query": {"apikey": KEY}, "transports": transports},
-        })
-    };
-    let clients = [
-        Listener::returning_node(&options("/a", &["websocket"])),
-        Listener::returning_node(&options("/", &["websocket"])),
-        Listener::returning_node(&options("/a", &["polling", "websocket"])),
-    ];
-    until("all are connected", || {
-        clients
-            .iter()
-            .all(|it| it.lines().iter().any(|line| line["connected"] == true))
-    })
-    .await;
-    for n in 0..400 {
-        evows.post(&message("a", &n.to_string())).await;
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    fn pid(&self) -> &str {
+        self.joined["pid"].as_str().expect("a pid")
     }
-    let expected = numbers(0..400);
-    for client in &clients {
-        let received = || -> Vec<String> {
-            let lines = client.lines();
-            let ids = lines.iter().filter_map(|line| line["id"].as_str());
-            ids.map(str::to_owned).collect()
+
+    /// The next event: its name and its arguments.
+    async fn event(&mut self) -> (String, Vec<Value>) {
+        let packet = self.frames.text().await;
+        let event = packet.strip_prefix(&format!("42{}", self.name));
+        let event = event.unwrap_or_else(|| panic!("no event: {packet}"));
+        let mut event: Vec<Value> = serde_json::from_str(event).unwrap();
+        let name = event.remove(0).as_str().expect("a name").to_owned();
+        (name, event)
+    }
+
+    /// The next event must be one of evows itself; gives what it says.
+    async fn told(&mut self, name: &str) -> Value {
+        let (told, mut arguments) = self.event().await;
+        assert_eq!((&*told, arguments.len()), (name, 1), "{arguments:?}");
+        arguments.remove(0)
+    }
+
+    /// The next event must be a message; gives its id and its position, which comes behind the envelope.
+    async fn message(&mut self) -> (String, String) {
+        let (_, arguments) = self.event().await;
+        let [envelope, Value::String(position)] = &*arguments else {
+            panic!("not an envelope and a position: {arguments:?}");
         };
-        until("everything has come", || {
-            received().last() == expected.last()
-        })
-        .await;
-        let lines = client.lines();
-        let connects: Vec<_> = lines.iter().filter(|it| it["connected"] == true).collect();
-        assert!(
-            connects.len() > 5,
-            "hardly ever dropped: {}",
-            connects.len()
-        );
-        assert!(
-            connects.iter().skip(1).all(|it| it["recovered"] == true),
-            "{connects:?}"
-        );
-        assert_eq!(received(), expected);
-        let events = lines.iter().filter(|it| it["id"].is_string());
-        assert!(events.into_iter().all(|it| it["position"] == true));
+        (id(envelope).to_owned(), position.clone())
+    }
+
+    /// The ids of the next messages must be these.
+    async fn gets(&mut self, ids: impl IntoIterator<Item = u64>) {
+        for id in ids {
+            assert_eq!(self.message().await.0, id.to_string());
+        }
     }
 }
 
+fn id(envelope: &Value) -> &str {
+    envelope["data"]["key"]["id"].as_str().expect("an id")
+}
+
+fn numbered(id: u64) -> Value {
+    message("loja1", &id.to_string())
+}
+
+async fn post(evows: &Evows, ids: impl IntoIterator<Item = u64>) {
+    for id in ids {
+        evows.post(&numbered(id)).await;
+    }
+}
+
+/// What a client asks for that wants positions, and everything from here on.
+fn since(since: &str) -> Value {
+    json!({"recover": true, "since": since})
+}
+
+/// Another position of the same run of offsets.
+fn at(position: &str, offset: u64) -> String {
+    let (epoch, _) = position.split_once(':').expect("a position");
+    format!("{epoch}:{offset}")
+}
+
 #[tokio::test]
-async fn python_resumes_from_where_it_was_told_it_is() {
-    let evows = Setup::policy("traditional").start().await;
-    evows.create_and_set("a", &[]).await;
-    // On polling it takes no more than 16 packets of one answer, however many wait.
-    let clients = ["websocket", "polling"].map(|transport| {
-        Listener::returning_python(&json!({
-            "url": evows.url(""),
-            "namespace": "/a",
-            "headers": {"apikey": KEY},
-            "transports": [transport],
-            "every": [0.1, 0.6],
-            "leaves": 6,
+async fn node_recovers_everything_once_and_in_order() {
+    const DROPS: usize = 12;
+
+    let evows = Setup::policy("global").start().await;
+    let mut clients = CONNECTIONS.map(|transports| {
+        Listener::resuming_node(&json!({
+            "url": evows.url("/"),
+            "options": {"query": {"apikey": KEY}, "transports": transports},
+            "every": [20, 250],
+            "drops": DROPS,
         }))
     });
-    let is_ready = |it: &Listener| it.lines().iter().any(|it| it["ready"].is_object());
-    until("they are connected", || clients.iter().all(is_ready)).await;
-    for n in 0..200 {
-        evows.post(&message("a", &n.to_string())).await;
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    for client in &mut clients {
+        let connected = client.next_with("connected").await;
+        assert_eq!(connected["recovered"], false, "there was nothing before");
     }
-    for client in clients {
-        has_come(&client).await;
+    let load = Load::start(&evows, numbered);
+    let mut seen = [const { Vec::new() }; 3];
+    for (client, seen) in clients.iter_mut().zip(&mut seen) {
+        let mut dropped = 0;
+        while dropped < DROPS {
+            let line = client.line().await;
+            dropped += usize::from(line.get("disconnected").is_some());
+            seen.push(line);
+        }
     }
-}
-
-/// Waits until a client that may get events again has 200 of them, each behind the one before.
-async fn has_come(client: &Listener) {
-    // It knows only the head of its last connect, so it may get again what came after that.
-    let seen = || {
-        let mut seen: Vec<u64> = Vec::new();
-        for line in client.lines() {
-            if let Some(id) = line["id"].as_str() {
-                let id: u64 = id.parse().unwrap();
-                assert!(
-                    id <= seen.len() as u64,
-                    "{id} came after {} events",
-                    seen.len()
-                );
-                if id == seen.len() as u64 {
-                    seen.push(id);
-                }
+    // So that the last event comes behind the last drop.
+    load.go_on(20).await;
+    let count = load.stop().await;
+    let last = (count - 1).to_string();
+    for ((client, lines), transports) in clients.iter_mut().zip(&mut seen).zip(CONNECTIONS) {
+        while lines.last().is_none_or(|line| line["id"] != last) {
+            lines.push(client.line().await);
+        }
+        let mut next = 0;
+        for (at, line) in lines.iter().enumerate() {
+            let around = || {
+                let around = &lines[at.saturating_sub(10)..lines.len().min(at + 10)];
+                format!("{next} over {transports:?}: {around:#?}")
+            };
+            if line.get("connected").is_some() {
+                assert_eq!(line["recovered"], true, "{}", around());
+            } else if let Some(id) = line.get("id") {
+                assert_eq!(id, &json!(next.to_string()), "{}", around());
+                assert_eq!(line["position"], true, "{}", around());
+                next += 1;
             }
         }
-        seen.len()
-    };
-    until("everything has come", || seen() == 200).await;
-    let lines = client.lines();
-    let readies: Vec<_> = lines.iter().filter(|it| it["ready"].is_object()).collect();
-    assert!(readies.len() > 3, "{}", readies.len());
-    assert!(
-        readies.iter().all(|it| it["ready"]["recovered"] == true),
-        "{readies:?}"
-    );
-}
-
-#[tokio::test]
-async fn since_takes_a_position_a_time_a_span_or_earliest() {
-    let evows = Setup::policy("global").start().await;
-    post(&evows, 0..3).await;
-    let (mut frames, ready) = since(&evows, "earliest").await;
-    assert_eq!(
-        (&ready["recovered"], &ready["gap"]),
-        (&json!(true), &Value::Null)
-    );
-    assert_eq!(offset(ready["head"].as_str().unwrap()), 3);
-    assert_eq!(ids(&mut frames, 3).await, numbers(0..3));
-
-    let head = ready["head"].as_str().unwrap().to_owned();
-    let middle = head.replace(":3", ":1");
-    let (mut frames, ready) = since(&evows, &middle).await;
-    assert_eq!(
-        (&ready["from"], &ready["head"]),
-        (&json!(middle), &json!(head))
-    );
-    assert_eq!(ids(&mut frames, 2).await, numbers(1..3));
-
-    let before = SystemTime::now() - Duration::from_hours(1);
-    for text in [
-        "-1h".to_owned(),
-        humantime::format_rfc3339(before).to_string(),
-    ] {
-        let (mut frames, ready) = since(&evows, &text).await;
-        assert_eq!(ready["recovered"], true, "{text}");
-        assert_eq!(ids(&mut frames, 3).await, numbers(0..3));
+        assert_eq!(next, count);
     }
-    // What comes from now on comes behind it, once.
-    post(&evows, 3..4).await;
-    assert_eq!(ids(&mut frames, 1).await, numbers(3..4));
 }
 
 #[tokio::test]
-async fn a_since_that_is_none_is_told_what_to_write() {
+async fn python_comes_back_for_what_it_missed() {
+    const LEAVES: usize = 6;
+
+    let evows = Setup::policy("global").start().await;
+    let client = |transports: &[&str], auth: Value| {
+        Listener::resuming_python(&json!({
+            "url": evows.url(""),
+            "headers": {"apikey": KEY},
+            "transports": transports,
+            "auth": auth,
+            "every": [0.05, 0.4],
+            "leaves": LEAVES,
+            // It asks for more at once than it takes by default.
+            "packets": 1_000_000,
+        }))
+    };
+    let mut clients = Vec::from(CONNECTIONS.map(|transports| client(transports, json!({}))));
+    clients.push(client(CONNECTIONS[0], json!({"positions": "envelope"})));
+    let load = Load::start(&evows, numbered);
+    let mut seen = vec![(0, BTreeSet::new()); clients.len()];
+    for (client, (readies, ids)) in clients.iter_mut().zip(&mut seen) {
+        while *readies <= LEAVES {
+            note(&client.line().await, readies, ids);
+        }
+    }
+    let count = load.stop().await;
+    for (client, (readies, ids)) in clients.iter_mut().zip(&mut seen) {
+        while (ids.len() as u64) < count {
+            note(&client.line().await, readies, ids);
+        }
+        assert_eq!(ids.last(), Some(&(count - 1)));
+    }
+}
+
+/// Counts what a Python client printed.
+fn note(line: &Value, readies: &mut usize, ids: &mut BTreeSet<u64>) {
+    if let Some(ready) = line.get("ready") {
+        let keys: Vec<_> = ready.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["from", "head", "recovered", "gap"]);
+        assert_eq!(
+            (&ready["recovered"], &ready["gap"]),
+            (&json!(true), &Value::Null)
+        );
+        *readies += 1;
+    } else if let Some(id) = line.get("id") {
+        assert!(*readies > 0, "an event before it was told where it stands");
+        assert_eq!(line["arguments"], 1, "{line}");
+        ids.insert(id.as_str().expect("an id").parse().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn since_is_a_position_a_time_a_span_or_the_earliest() {
+    let evows = Setup::policy("global").start().await;
+    post(&evows, 1..=3).await;
+    // The server tells times by a clock of its own.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let time = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
+    post(&evows, 4..=5).await;
+
+    let mut member = Member::join(&evows, &since("earliest")).await;
+    let ready = member.told("evows:ready").await;
+    let head = ready["head"].as_str().unwrap();
+    let expected =
+        json!({"from": at(head, 0), "head": at(head, 5), "recovered": true, "gap": null});
+    assert_eq!(ready.to_string(), expected.to_string());
+    for offset in 1..=5 {
+        let position = at(head, offset);
+        assert_eq!(member.message().await, (offset.to_string(), position));
+    }
+
+    for (from, offset) in [
+        (&*at(head, 0), 0),
+        (&*at(head, 2), 2),
+        (head, 5),
+        (&*time, 3),
+        ("-5m", 0),
+        ("-0s", 5),
+    ] {
+        let mut member = Member::join(&evows, &since(from)).await;
+        let mut expected = expected.clone();
+        expected["from"] = json!(at(head, offset));
+        assert_eq!(member.told("evows:ready").await, expected, "{from}");
+        member.gets(offset + 1..=5).await;
+    }
+    // Whoever does not ask for positions gets none.
+    let mut member = Member::join(&evows, &json!({"since": at(head, 4)})).await;
+    assert_eq!(member.joined.get("pid"), None);
+    assert_eq!(member.told("evows:ready").await["recovered"], true);
+    let (name, arguments) = member.event().await;
+    assert_eq!((&*name, arguments), ("messages.upsert", vec![numbered(5)]));
+}
+
+#[tokio::test]
+async fn a_since_that_says_nothing_is_answered_with_what_to_write() {
     let evows = Setup::policy("global").start().await;
     let mut frames = Frames::connect(&evows).await;
-    for wrong in [json!("yesterday"), json!(7), json!("12:x")] {
-        frames.send(&format!("40{}", json!({"since": wrong}))).await;
-        let reply = frames.text().await;
-        assert!(
-            reply.starts_with(r#"44{"message":"`since` is a position such as"#),
-            "{reply}"
+    for since in [
+        json!("yesterday"),
+        json!(""),
+        json!("12:1"),
+        json!("-5 bananas"),
+        json!(42),
+        json!({"position": "earliest"}),
+    ] {
+        frames.send(&format!("40{}", json!({"since": since}))).await;
+        assert_eq!(
+            frames.text().await,
+            r#"44{"message":"`since` is a position such as 00f1ba54c0ffee00:42, a time such as 2025-10-21T14:40:39Z, a time span such as -5m, or \"earliest\""}"#,
+            "{since}"
         );
     }
     frames.join("/").await;
 }
 
 #[tokio::test]
-async fn what_is_no_longer_retained_is_a_gap_and_the_rest_is_contiguous() {
-    let evows = Setup::policy("global")
-        .transport("[hub]\nevents = 5")
-        .start()
-        .await;
-    post(&evows, 0..1).await;
-    let (_, ready) = since(&evows, "earliest").await;
-    let first = ready["head"].as_str().unwrap().to_owned();
-    post(&evows, 1..20).await;
-    let (mut frames, ready) = since(&evows, &first).await;
-    let through = first.replace(":1", ":15");
-    assert_eq!(ready["recovered"], false);
-    assert_eq!(ready["gap"], json!({"after": first, "through": through}));
-    assert_eq!(ids(&mut frames, 5).await, numbers(15..20));
+async fn what_is_no_longer_retained_is_a_gap_and_the_rest_follows_without_another() {
+    let evows = Setup::policy("global").hub("events = 10").start().await;
+    post(&evows, 1..=30).await;
+    let mut member = Member::join(&evows, &since("earliest")).await;
+    let ready = member.told("evows:ready").await;
+    let head = ready["head"].as_str().unwrap();
+    assert_eq!((head, &ready["recovered"]), (&*at(head, 30), &json!(true)));
+
+    let gap = json!({"after": at(head, 1), "through": at(head, 20)});
+    let expected = json!({"from": at(head, 20), "head": head, "recovered": false, "gap": gap});
+    let mut member = Member::join(&evows, &since(&at(head, 1))).await;
+    assert_eq!(member.told("evows:ready").await, expected);
+    member.gets(21..=30).await;
+    post(&evows, [31]).await;
+    member.gets([31]).await;
+
+    // A position that nobody gave out: nothing is repeated to whoever claims to have it.
+    let gap = json!({"after": at(head, 99), "through": at(head, 31)});
+    let mut member = Member::join(&evows, &since(&at(head, 99))).await;
+    let ready = member.told("evows:ready").await;
+    assert_eq!((&ready["recovered"], &ready["gap"]), (&json!(false), &gap));
+    post(&evows, [32]).await;
+    member.gets([32]).await;
 }
 
 #[tokio::test]
-async fn a_restart_is_a_gap_and_what_came_since_is_there() {
+async fn after_a_restart_there_is_a_gap_and_nothing_is_recovered() {
     let evows = Setup::policy("global").start().await;
-    post(&evows, 0..2).await;
-    let (_, ready) = since(&evows, "earliest").await;
-    let head = ready["head"].as_str().unwrap().to_owned();
+    post(&evows, 1..=3).await;
+    let mut before = Member::join(&evows, &since("earliest")).await;
+    before.told("evows:ready").await;
+    before.gets(1..=2).await;
+    let (_, position) = before.message().await;
+
     let evows = evows.restart().await;
-    post(&evows, 2..4).await;
-    let (mut frames, ready) = since(&evows, &head).await;
-    assert_eq!(
-        (&ready["recovered"], &ready["gap"]["after"]),
-        (&json!(false), &json!(head))
-    );
-    assert_eq!(ids(&mut frames, 2).await, numbers(2..4));
+    post(&evows, 4..=5).await;
+    let mut member = Member::join(&evows, &since(&position)).await;
+    let ready = member.told("evows:ready").await;
+    let head = ready["head"].as_str().unwrap();
+    assert_ne!(at(head, 3), position, "the run of offsets is another");
+    let gap = json!({"after": position, "through": at(head, 0)});
+    let expected =
+        json!({"from": at(head, 0), "head": at(head, 2), "recovered": false, "gap": gap});
+    assert_eq!(ready, expected);
+    member.gets(4..=5).await;
+
+    let auth = json!({"recover": true, "pid": before.pid(), "offset": position});
+    let mut member = Member::join(&evows, &auth).await;
+    assert_ne!(member.pid(), before.pid());
+    post(&evows, [6]).await;
+    member.gets([6]).await;
 }
 
 #[tokio::test]
-async fn a_pid_recovers_where_it_was_given_and_nowhere_else() {
-    let evows = Setup::policy("both").start().await;
-    let token = evows.create_and_set("a", &[]).await;
-    let mut frames = Frames::connect(&evows).await;
-    let joined = join(&mut frames, &json!({"recover": true})).await;
-    let pid = joined["pid"].as_str().unwrap().to_owned();
-    drop(frames);
-    post(&evows, 0..2).await;
-
-    // Nothing was received, so it goes on from where it joined.
-    let mut frames = Frames::connect(&evows).await;
-    let again = join(&mut frames, &json!({"recover": true, "pid": pid})).await;
-    assert_eq!(again["pid"], json!(pid));
-    let (id, position) = next(&mut frames).await;
-    assert_eq!(id, "0");
-    let position = position.expect("a position behind the envelope");
-    drop(frames);
-    let mut frames = Frames::connect(&evows).await;
-    join(
-        &mut frames,
-        &json!({"recover": true, "pid": pid, "offset": position}),
-    )
-    .await;
-    assert_eq!(next(&mut frames).await.0, "1");
-
-    let forged = pid.replacen(":0:", ":9:", 1);
-    for auth in [
-        json!({"recover": true, "pid": forged}),
-        json!({"recover": true, "pid": "nonsense", "offset": position}),
-        json!({"recover": true, "pid": pid, "offset": "nonsense"}),
-        json!({"recover": true, "pid": pid, "offset": 7}),
-    ] {
-        let mut frames = Frames::connect(&evows).await;
-        let fresh = join(&mut frames, &auth).await;
-        assert_ne!(fresh["pid"], auth["pid"], "{auth}");
+async fn a_pid_recovers_behind_the_offset_or_else_behind_the_join() {
+    let evows = Setup::policy("global").start().await;
+    let mut first = Member::join(&evows, &json!({"recover": true})).await;
+    post(&evows, 1..=3).await;
+    let (_, position) = first.message().await;
+    for (offset, next) in [(None, 1), (Some(&position), 2)] {
+        let mut auth = json!({"recover": true, "pid": first.pid()});
+        if let Some(offset) = offset {
+            auth["offset"] = json!(offset);
+        }
+        let mut again = Member::join(&evows, &auth).await;
+        assert_eq!(again.pid(), first.pid());
+        assert_ne!(again.joined["sid"], first.joined["sid"]);
+        again.gets(next..=3).await;
     }
-    // One of another namespace.
-    let (mut frames, _) = Frames::connect_as(&evows, &format!("&apikey={token}")).await;
-    frames
-        .send(&format!("40/a,{}", json!({"recover": true, "pid": pid})))
-        .await;
-    let reply = frames.text().await;
-    assert!(
-        reply.starts_with("40/a,{") && !reply.contains(&pid),
-        "{reply}"
-    );
+}
 
-    // Who did not ask gets neither.
-    let mut plain = Frames::connect(&evows).await;
-    assert_eq!(
-        join(&mut plain, &json!({"pid": pid})).await["pid"],
-        Value::Null
-    );
-    post(&evows, 2..3).await;
-    assert_eq!(next(&mut plain).await, ("2".to_owned(), None));
+#[tokio::test]
+async fn a_pid_that_is_forged_or_of_another_namespace_does_not_recover() {
+    let evows = Setup::policy("both").start().await;
+    evows.create_and_set("loja1", &[]).await;
+    let mut first = Member::join(&evows, &json!({"recover": true})).await;
+    post(&evows, 1..=3).await;
+    let (_, position) = first.message().await;
+    let pid = first.pid().to_owned();
+    let (signed, signature) = pid.rsplit_once(':').unwrap();
+    let flipped: String = signature.chars().rev().collect();
+    for (next, (name, pid)) in (4..).zip([
+        ("/loja1,", pid.clone()),
+        ("", format!("{signed}:{flipped}")),
+        ("", signed.to_owned()),
+        ("", pid.replacen(':', ":9", 1)),
+        ("", format!("{pid}A")),
+        ("", String::new()),
+    ]) {
+        let auth = json!({"recover": true, "pid": pid, "offset": position});
+        let frames = Frames::connect(&evows).await;
+        let mut again = Member::of(frames, name, &auth).await;
+        assert_ne!(again.pid(), pid);
+        // It starts where everybody starts.
+        post(&evows, [next]).await;
+        again.gets([next]).await;
+    }
 }
 
 #[tokio::test]
 async fn a_revoked_token_does_not_recover() {
     let evows = Setup::policy("traditional").start().await;
-    let token = evows.create_and_set("a", &[]).await;
-    let (mut frames, _) = Frames::connect_as(&evows, "").await;
-    frames
-        .send(&format!(
-            "40/a,{}",
-            json!({"apikey": token, "recover": true})
-        ))
-        .await;
-    let reply = frames.text().await;
-    let joined: Value = serde_json::from_str(reply.strip_prefix("40/a,").unwrap()).unwrap();
-    let gone = evows
-        .call("DELETE", "/instance/delete/a", &Value::Null)
-        .await;
-    assert_eq!(gone.status, 200);
-    evows.create_and_set("a", &[]).await;
-    let (mut frames, _) = Frames::connect_as(&evows, "").await;
-    let auth = json!({"apikey": token, "recover": true, "pid": joined["pid"]});
-    frames.send(&format!("40/a,{auth}")).await;
-    assert_eq!(
-        frames.text().await,
-        r#"44/a,{"message":"Invalid global token"}"#
-    );
+    let old = evows.create_and_set("loja1", &[]).await;
+    let other = evows.create_and_set("loja2", &[]).await;
+    let (frames, _) = Frames::connect_as(&evows, &format!("&apikey={old}")).await;
+    let mut first = Member::of(frames, "/loja1,", &json!({"recover": true})).await;
+    post(&evows, 1..=2).await;
+    let (_, position) = first.message().await;
+    let auth = |key: &str| {
+        let pid = first.pid();
+        json!({"apikey": key, "recover": true, "pid": pid, "offset": position})
+    };
+    let keyless = || async { Frames::connect_as(&evows, "").await.0 };
+
+    // The token as long as it holds, and a pid in strange hands.
+    let mut again = Member::of(keyless().await, "/loja1,", &auth(&old)).await;
+    assert_eq!(again.pid(), first.pid());
+    again.gets([2]).await;
+    let mut stranger = keyless().await;
+    stranger.send(&format!("40/loja1,{}", auth(&other))).await;
+    let reply = stranger.text().await;
+    assert_eq!(reply, r#"44/loja1,{"message":"Invalid namespace"}"#);
+
+    let path = "/instance/delete/loja1";
+    let reply = evows.call("DELETE", path, &Value::Null).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    let new = evows.create_and_set("loja1", &[]).await;
+    let mut revoked = keyless().await;
+    revoked.send(&format!("40/loja1,{}", auth(&old))).await;
+    let reply = revoked.text().await;
+    assert_eq!(reply, r#"44/loja1,{"message":"Invalid global token"}"#);
+    // Nor is the next owner of the name given what was there before.
+    let mut owner = Member::of(keyless().await, "/loja1,", &auth(&new)).await;
+    assert_ne!(owner.pid(), first.pid());
+    post(&evows, [3]).await;
+    owner.gets([3]).await;
 }
 
 #[tokio::test]
-async fn positions_may_be_in_the_envelope() {
+async fn an_instance_that_was_created_anew_has_a_gap_in_front_of_it() {
+    let evows = Setup::policy("traditional").start().await;
+    evows.create_and_set("loja1", &[]).await;
+    let frames = Frames::connect(&evows).await;
+    let mut before = Member::of(frames, "/loja1,", &json!({"recover": true})).await;
+    post(&evows, 1..=2).await;
+    let (_, position) = before.message().await;
+    let path = "/instance/delete/loja1";
+    let reply = evows.call("DELETE", path, &Value::Null).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    evows.create_and_set("loja1", &[]).await;
+
+    let frames = Frames::connect(&evows).await;
+    let mut after = Member::of(frames, "/loja1,", &since(&position)).await;
+    let gap = json!({"after": position, "through": at(&position, 2)});
+    let ready = after.told("evows:ready").await;
+    assert_eq!((&ready["recovered"], &ready["gap"]), (&json!(false), &gap));
+    post(&evows, [3]).await;
+    after.gets([3]).await;
+}
+
+#[tokio::test]
+async fn a_slow_client_may_skip_and_is_told_what_it_misses() {
+    let evows = Setup::policy("global")
+        .transport("slow_client = \"skip\"")
+        .transport("max_lag = \"200ms\"")
+        .start()
+        .await;
+    let frames = Frames::connect_narrow(&evows).await;
+    let mut slow = Member::of(frames, "", &json!({"recover": true})).await;
+    let text = "x".repeat(64 * 1024);
+    let started = Instant::now();
+    let mut count = 0_u64;
+    // More than the sockets' buffers take, for longer than it may stall.
+    while count < 200 || started.elapsed() < Duration::from_secs(1) {
+        count += 1;
+        evows
+            .post(&message("loja1", &format!("{count} {text}")))
+            .await;
+    }
+
+    let (mut offset, mut gaps) = (0, 0);
+    while offset < count {
+        let (name, arguments) = slow.event().await;
+        let number = |position: &Value| {
+            let (_, offset) = position.as_str().unwrap().split_once(':').unwrap();
+            offset.parse::<u64>().unwrap()
+        };
+        if name == "evows:gap" {
+            let gap = &arguments[0];
+            let keys: Vec<_> = gap.as_object().unwrap().keys().collect();
+            assert_eq!(keys, ["after", "through"]);
+            assert_eq!(arguments.len(), 1);
+            assert_eq!(number(&gap["after"]), offset);
+            offset = number(&gap["through"]);
+            gaps += 1;
+        } else {
+            offset += 1;
+            assert_eq!(number(&arguments[1]), offset);
+            assert!(id(&arguments[0]).starts_with(&format!("{offset} ")));
+        }
+    }
+    assert!(gaps > 0, "it was never too slow");
+    post(&evows, [count + 1]).await;
+    slow.gets([count + 1]).await;
+}
+
+#[tokio::test]
+async fn a_position_may_be_the_last_member_of_the_envelope() {
     let evows = Setup::policy("global").start().await;
-    let mut frames = Frames::connect(&evows).await;
-    join(&mut frames, &json!({"positions": "envelope"})).await;
-    let event = message("a", "1");
+    let auth = json!({"positions": "envelope", "since": "earliest"});
+    let mut member = Member::join(&evows, &auth).await;
+    let head = member.told("evows:ready").await["head"].clone();
+    let head = head.as_str().unwrap();
+    for offset in 1..=2 {
+        let mut event = numbered(offset);
+        evows.post(&event).await;
+        event["_evows"] = json!({"position": at(head, offset)});
+        let packet = member.frames.text().await;
+        assert_eq!(packet, format!(r#"42["messages.upsert",{event}]"#));
+    }
+    // Beside one who did not ask.
+    let mut plain = Member::join(&evows, &json!({})).await;
+    let event = numbered(3);
     evows.post(&event).await;
-    let packet = frames.text().await;
-    let text = event.to_string();
-    let open = text.strip_suffix('}').unwrap();
-    let rest = packet.strip_prefix(&format!(
-        r#"42["messages.upsert",{open},"_evows":{{"position":""#
-    ));
-    let position = rest
-        .and_then(|it| it.strip_suffix("\"}}]"))
-        .unwrap_or_else(|| panic!("{packet}"));
-    assert_eq!(offset(position), 1);
+    let packet = plain.frames.text().await;
+    assert_eq!(packet, format!(r#"42["messages.upsert",{event}]"#));
 }
 
 #[tokio::test]
-async fn too_many_handshakes_are_put_off_and_stock_clients_get_in_later() {
+async fn handshakes_beyond_the_rate_are_sent_away_for_a_moment() {
     let evows = Setup::policy("global")
         .transport("max_handshakes_per_second = 2")
         .start()
         .await;
     let path = format!("/socket.io/?EIO=4&transport=polling&apikey={KEY}");
-    let mut refused = 0;
-    for _ in 0..6 {
+    let mut refused = None;
+    while refused.is_none() {
         let reply = evows.request("GET", &path, &[], "").await;
-        if reply.status == 503 {
-            assert_eq!(reply.header("retry-after"), Some("1"));
-            refused += 1;
-        }
+        refused = (reply.status != 200).then_some(reply);
     }
-    assert!(refused > 0);
-    let options = json!({
-        "query": {"apikey": KEY}, "transports": ["websocket"], "reconnectionDelay": 100, "reconnectionDelayMax": 400,
-    });
-    let mut clients: Vec<_> = (0..5)
-        .map(|_| Listener::node(&json!({"url": evows.url("/"), "options": options})))
+    let reply = refused.unwrap();
+    assert_eq!((reply.status, &*reply.body), (503, "Too many handshakes"));
+    assert_eq!(reply.header("retry-after"), Some("1"));
+
+    let mut clients: Vec<_> = CONNECTIONS
+        .into_iter()
+        .cycle()
+        .take(6)
+        .map(|transports| {
+            let options = json!({"query": {"apikey": KEY}, "transports": transports});
+            Listener::node(&json!({"url": evows.url("/"), "options": options}))
+        })
         .collect();
+    // Meanwhile others take every place that becomes free.
+    let came =
+        |client: &Listener| client.has_printed("connect_error") || client.has_printed("connect");
+    while !clients.iter().all(came) {
+        evows.request("GET", &path, &[], "").await;
+    }
+    let mut turned_away = 0;
     for client in &mut clients {
         client.next("connect").await;
+        let errors = client.all("connect_error");
+        assert!(errors.iter().all(|error| error["active"] == true));
+        turned_away += errors.len();
+    }
+    assert!(turned_away > 0, "everybody was let in at once");
+    post(&evows, [1]).await;
+    for client in &mut clients {
+        assert_eq!(client.message_ids(1).await, ["1"]);
     }
 }

@@ -1,73 +1,10 @@
 //! Clients that begin on long-polling and move to a websocket, while events come without a pause.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use super::harness::{Connection, Evows, KEY, Listener, Setup, envelope, until};
+use super::harness::{KEY, Listener, Load, Setup, envelope, until};
 
 on_every_engine!(an_upgrade_under_load_loses_and_repeats_nothing);
-
-/// Posts numbered events until it is told to stop.
-struct Load {
-    answered: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-// === impl Load ===
-
-impl Load {
-    fn start(evows: &Evows) -> Self {
-        let (answered, stop) = (
-            Arc::new(AtomicU64::new(0)),
-            Arc::new(AtomicBool::new(false)),
-        );
-        let task = tokio::spawn({
-            let (address, answered, stop) = (evows.address(), answered.clone(), stop.clone());
-            async move {
-                let mut connection = Connection::open(address).await.unwrap();
-                let headers = [("content-type", "application/json")];
-                let mut pace = tokio::time::interval(Duration::from_millis(1));
-                for id in 0.. {
-                    if stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let body = numbered(id).to_string();
-                    let reply = connection.request("POST", "/webhook", &headers, &body);
-                    assert_eq!(reply.await.status, 200);
-                    answered.store(id + 1, Ordering::Relaxed);
-                    pace.tick().await;
-                }
-            }
-        });
-        Self {
-            answered,
-            stop,
-            task,
-        }
-    }
-
-    /// How many events were answered so far.
-    fn answered(&self) -> u64 {
-        self.answered.load(Ordering::Relaxed)
-    }
-
-    /// Posts so many more events.
-    async fn go_on(&self, count: u64) {
-        let enough = self.answered() + count;
-        until("events are posted", || self.answered() >= enough).await;
-    }
-
-    /// Stops; gives the number of events.
-    async fn stop(self) -> u64 {
-        self.stop.store(true, Ordering::Relaxed);
-        self.task.await.unwrap();
-        self.answered.load(Ordering::Relaxed)
-    }
-}
 
 /// An event with a number; two of three have attachments, which say the number again.
 fn numbered(id: u64) -> Value {
@@ -83,7 +20,7 @@ fn numbered(id: u64) -> Value {
 
 async fn an_upgrade_under_load_loses_and_repeats_nothing(engine: &str) {
     let evows = Setup::policy("global").engine(engine).start().await;
-    let load = Load::start(&evows);
+    let load = Load::start(&evows, numbered);
     let options = json!({"query": {"apikey": KEY}, "transports": ["polling", "websocket"]});
     let client = || Listener::node(&json!({"url": evows.url("/"), "options": options}));
     let mut clients: Vec<_> = std::iter::repeat_with(client).take(4).collect();

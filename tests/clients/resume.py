@@ -7,8 +7,10 @@ Keys: `url`, `namespace`, `transports`, `headers`, `auth`, as `AsyncClient.conne
 envelope its sequence id is, by default `data.key.id`; `every`, the least and the most seconds from one connect to the
 next leave; `leaves`, how many there are, by default no end of them; `packets`, how many packets of one answer to a
 poll it takes, which are 16 by default, fewer than a server may send. `auth` is sent with `since`: the last position
-that it knows, which is the `head` of the last `evows:ready`, or an event's own where `auth` has
-`{"positions": "envelope"}`. Prints `{"connected": true, "since": ..}`, `{"ready": ..}`, and `{"id": ..}` for each event.
+that it has everything up to. That is an event's own where `auth` has `{"positions": "envelope"}`. Otherwise it is the
+`head` of an `evows:ready`, but only once as many events came behind that as there are offsets from `from` to `head`:
+whoever leaves before still misses some of them. Prints `{"connected": true, "since": ..}`, `{"ready": ..}`, and `{"id": .., "arguments": ..}` for each event, where
+`arguments` is how many the handler was given.
 Ends when its standard input closes.
 """
 
@@ -27,6 +29,25 @@ def show(happened):
     print(json.dumps(happened), flush=True)
 
 
+def offset(position):
+    return int(position.partition(":")[2])
+
+
+class Connection:
+    """How much of what it missed a client does not have yet."""
+
+    def __init__(self):
+        self.head = self.behind = None
+
+    def ready(self, told):
+        self.head = told["head"]
+        self.behind = offset(self.head) - offset(told["from"])
+
+    def event(self):
+        if self.behind:
+            self.behind -= 1
+
+
 class Follower:
     """Where the client is, from connection to connection."""
 
@@ -35,26 +56,33 @@ class Follower:
         self.since = since
         self.path = options.get("id", "data.key.id").split(".")
         self.namespace = options.get("namespace", "/")
+        self.sees_positions = options.get("auth", {}).get("positions") == "envelope"
 
     def auth(self):
         return {**self.options.get("auth", {}), "since": self.since}
 
-    async def received(self, name, *args):
+    async def received(self, connection, name, *args):
         envelope = args[0] if args and isinstance(args[0], dict) else {}
         if name == "evows:ready":
-            self.since = envelope["head"]
+            connection.ready(envelope)
             show({"ready": envelope})
-            return
-        self.since = envelope.get("_evows", {}).get("position", self.since)
-        inner = functools.reduce(
-            lambda value, key: value.get(key) if isinstance(value, dict) else None, self.path, envelope
-        )
-        show({"id": inner})
+        else:
+            connection.event()
+            inner = functools.reduce(
+                lambda value, key: value.get(key) if isinstance(value, dict) else None, self.path, envelope
+            )
+            show({"id": inner, "arguments": len(args)})
+        if self.sees_positions:
+            self.since = envelope.get("_evows", {}).get("position", self.since)
+        elif connection.behind == 0:
+            self.since = connection.head
 
     async def stay(self, seconds):
         """One connection, for so long at the most."""
         client = socketio.AsyncClient(reconnection=False)
-        client.on("*", self.received, namespace=self.namespace)
+        # An event that was still on its way belongs to the connection that it came over.
+        received = functools.partial(self.received, Connection())
+        client.on("*", received, namespace=self.namespace)
         since = self.since
         try:
             await client.connect(

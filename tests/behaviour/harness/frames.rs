@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use futures_util::{SinkExt, StreamExt};
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async, connect_async};
 
 use super::{Evows, KEY, PATIENCE};
 
@@ -36,6 +37,21 @@ impl Frames {
             Frame::Text(handshake) => (frames, handshake),
             other => panic!("not a handshake: {other:?}"),
         }
+    }
+
+    /// Connects with the global key through a small receive buffer, so that the server feels it soon when nobody reads.
+    pub(crate) async fn connect_narrow(evows: &Evows) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4 * 1024).unwrap();
+        socket.connect(&evows.address().into()).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let stream = TcpStream::from_std(socket.into()).unwrap();
+        let address = evows.address();
+        let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket&apikey={KEY}");
+        let opened = client_async(url, MaybeTlsStream::Plain(stream)).await;
+        let mut frames = Self(opened.expect("the upgrade is accepted").0);
+        frames.text().await;
+        frames
     }
 
     async fn open(address: SocketAddr, query: &str) -> Result<Self, Error> {

@@ -24,6 +24,15 @@ pub(crate) struct Listener {
 impl Listener {
     /// Node's client; see `tests/clients/listen.mjs` for the keys of `options`.
     pub(crate) fn node(options: &Value) -> Self {
+        Self::node_program("listen.mjs", options)
+    }
+
+    /// One that leaves and comes back; see `tests/clients/resume.mjs`. It prints lines without a type.
+    pub(crate) fn resuming_node(options: &Value) -> Self {
+        Self::node_program("resume.mjs", options)
+    }
+
+    fn node_program(program: &str, options: &Value) -> Self {
         let folder = clients();
         let installed = folder.join("node_modules/socket.io-client");
         assert!(
@@ -31,11 +40,20 @@ impl Listener {
             "{} is missing: run `tests/run`, which installs the clients and runs every test",
             installed.display()
         );
-        Self::spawn(Path::new("node"), &folder.join("listen.mjs"), options)
+        Self::spawn(Path::new("node"), &folder.join(program), options)
     }
 
     /// Python's client; see `tests/clients/listen.py` for the keys of `options`.
     pub(crate) fn python(options: &Value) -> Self {
+        Self::python_program("listen.py", options)
+    }
+
+    /// One that leaves and comes back; see `tests/clients/resume.py`. It prints lines without a type.
+    pub(crate) fn resuming_python(options: &Value) -> Self {
+        Self::python_program("resume.py", options)
+    }
+
+    fn python_program(program: &str, options: &Value) -> Self {
         let folder = clients();
         let python = folder.join(".venv/bin/python");
         assert!(
@@ -43,25 +61,7 @@ impl Listener {
             "{} is missing: run `tests/run`, which installs the clients and runs every test",
             python.display()
         );
-        Self::spawn(&python, &folder.join("listen.py"), options)
-    }
-
-    /// A stock Node client that is dropped and comes back; see `tests/clients/resume.mjs`.
-    pub(crate) fn returning_node(options: &Value) -> Self {
-        Self::spawn(Path::new("node"), &clients().join("resume.mjs"), options)
-    }
-
-    /// A Python client that leaves and comes back; see `tests/clients/resume.py`.
-    pub(crate) fn returning_python(options: &Value) -> Self {
-        let python = clients().join(".venv/bin/python");
-        Self::spawn(&python, &clients().join("resume.py"), options)
-    }
-
-    /// Every line that it printed so far.
-    pub(crate) fn lines(&self) -> Vec<Value> {
-        let lines = self.printed.all();
-        let parsed = lines.iter().map(|line| serde_json::from_str(line));
-        parsed.map(|value| value.expect("JSON lines")).collect()
+        Self::spawn(&python, &folder.join(program), options)
     }
 
     fn spawn(runtime: &Path, program: &Path, options: &Value) -> Self {
@@ -87,10 +87,26 @@ impl Listener {
 
     /// The next thing of this type, whatever else happens before it.
     pub(crate) async fn next(&mut self, kind: &str) -> Value {
+        self.next_where(kind, |happened| happened["type"] == kind)
+            .await
+    }
+
+    /// The next thing that has this key, whatever else happens before it.
+    pub(crate) async fn next_with(&mut self, key: &str) -> Value {
+        self.next_where(key, |happened| happened.get(key).is_some())
+            .await
+    }
+
+    /// The next thing that happens.
+    pub(crate) async fn line(&mut self) -> Value {
+        self.next_where("line", |_| true).await
+    }
+
+    async fn next_where(&mut self, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let found = async {
             loop {
                 while let Some(happened) = self.read_one() {
-                    if happened["type"] == kind {
+                    if wanted(&happened) {
                         return happened;
                     }
                 }

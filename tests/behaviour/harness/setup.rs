@@ -13,6 +13,7 @@ pub(crate) struct Setup {
     server: String,
     source: String,
     transport: String,
+    hub: String,
     pipeline: Option<String>,
     data_dir: Option<PathBuf>,
     keyless: bool,
@@ -29,6 +30,7 @@ impl Setup {
             server: String::new(),
             source: String::new(),
             transport: String::new(),
+            hub: String::new(),
             pipeline: None,
             data_dir: None,
             keyless: false,
@@ -65,6 +67,12 @@ impl Setup {
     /// Adds a line to the Socket.IO sink's transport.
     pub(crate) fn transport(mut self, line: &str) -> Self {
         push_line(&mut self.transport, line);
+        self
+    }
+
+    /// Adds a line to `[hub]`.
+    pub(crate) fn hub(mut self, line: &str) -> Self {
+        push_line(&mut self.hub, line);
         self
     }
 
@@ -117,6 +125,10 @@ impl Setup {
         );
         if !self.keyless {
             writeln!(text, "api_key = \"{KEY}\"").expect("a String takes everything");
+        }
+        if !self.hub.is_empty() {
+            text.push_str("[hub]\n");
+            text.push_str(&self.hub);
         }
         match &self.pipeline {
             Some(pipeline) => text.push_str(pipeline),
