@@ -146,10 +146,15 @@ impl Clients {
         // The last tenth is for those that have not finished by then.
         let ticks = (over.as_millis() * 9 / 10 / TICK.as_millis()).max(1);
         let ticks = usize::try_from(ticks).unwrap_or(usize::MAX);
-        let slice = clients.len().div_ceil(ticks).max(1);
-        for slice in clients.chunks(slice) {
-            for client in slice {
+        let mut told = 0;
+        for tick_number in 1..=ticks {
+            let due = clients.len().saturating_mul(tick_number) / ticks;
+            for client in clients.iter().take(due).skip(told) {
                 client.finish();
+            }
+            told = due;
+            if told == clients.len() {
+                break;
             }
             tick.tick().await;
         }

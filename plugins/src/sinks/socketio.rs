@@ -15,6 +15,15 @@
 //! switched off as a whole (`env` with a `WEBSOCKET_ENABLED` that is set to anything but `true`; unset, it serves), that
 //! holds for every event, and `/socket.io/` is answered 404, as Evolution does.
 //!
+//! # Coming back
+//!
+//! On the native engine a client that comes back gets what it missed, as far as the log reaches, or is told of the gap. Stock
+//! `socket.io-client` (4.6 and later) does so by itself where `auth` has `recover: true`: `socket.recovered` says whether it has
+//! everything. In any language, `auth: { since }` with `"<epoch>:<offset>"`, a time (RFC 3339), `"-5m"` or `"earliest"` is answered, before the
+//! first event, with the event `evows:ready`: `{from, head, recovered, gap}`. A client without positions may use `head` as its next `since`
+//! once it has received what lies in front of it; with `auth: { positions: "envelope" }` each envelope ends with
+//! `"_evows":{"position":"<epoch>:<offset>"}`, which is exact.
+//!
 //! # Envelopes
 //!
 //! Clients get an envelope byte for byte as it was received, with one exception: the member `destination`, which

@@ -99,7 +99,8 @@ impl<'a> Wish<'a> {
         Self {
             recover: auth.get("recover").and_then(Value::as_bool) == Some(true),
             envelope: auth.get("positions").and_then(Value::as_str) == Some("envelope"),
-            since: auth.get("since"),
+            // A client that has no position yet may well say `null`.
+            since: auth.get("since").filter(|since| !since.is_null()),
             pid: auth.get("pid").and_then(Value::as_str),
             offset: auth.get("offset"),
         }
