@@ -7,8 +7,14 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use evows_core::hub::{Ahead, Channel, Cursor, Entry, Frame, FrameKey, Gap, Offset, Variant};
+use evows_core::hub::{
+    Ahead, Channel, Cursor, Entry, Frame, FrameKey, Gap, Offset, Position, Variant,
+};
 use smallvec::SmallVec;
+
+use crate::clients::Clients;
+use crate::engineio::Close;
+use crate::socketio::SlowClient;
 
 /// Entries that one batch shows at most.
 const MOST: usize = 64;
@@ -40,12 +46,18 @@ pub(crate) struct Following<T> {
     key: FrameKey,
 }
 
+/// What happens to clients that do not keep up, the same for every transport.
+#[derive(Clone)]
+pub(crate) struct Slow {
+    pub(crate) policy: SlowClient,
+    pub(crate) clients: Arc<Clients>,
+}
+
 /// A client has fallen behind what a channel retains.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Gapped {
-    /// Which channel it is, to be passed to [`Feed::pass_gap`].
-    pub(crate) at: usize,
-    pub(crate) gap: Gap,
+struct Gapped {
+    at: usize,
+    gap: Gap,
 }
 
 // === impl Batch ===
@@ -127,8 +139,7 @@ impl<T> Feed<T> {
     }
 
     fn find(&self, channel: &str) -> Option<usize> {
-        let mut names = self.0.iter().map(|it| it.cursor.channel().name().as_str());
-        names.position(|name| name == channel)
+        self.0.iter().position(|it| it.name() == channel)
     }
 
     /// Whether anything waits.
@@ -146,8 +157,52 @@ impl<T> Feed<T> {
         self.0.iter().map(|it| it.cursor.bytes_behind()).sum()
     }
 
-    /// Shows what waits. Of one event the root's copy comes first (contract section 9, vector 8).
-    pub(crate) fn fill(
+    /// Shows what waits. A gap ends the client, or it is told of it with `tell`: then the batch is empty, and what is retained
+    /// comes with the next call. While it is pending, the task is woken by whatever comes.
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        batch: &mut Batch,
+        slow: &Slow,
+        frame: impl Fn(&Following<T>, &Entry) -> Frame,
+        mut tell: impl FnMut(&Following<T>, Gap),
+    ) -> Poll<Result<(), Close>> {
+        loop {
+            match self.fill(batch, &frame) {
+                Ok(()) if !batch.is_empty() => return Poll::Ready(Ok(())),
+                Ok(()) => {}
+                Err(gapped) => {
+                    slow.misses("gap")?;
+                    if let Some(it) = self.0.get(gapped.at) {
+                        tell(it, gapped.gap);
+                    }
+                    self.pass_gap(&gapped);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            match self.poll_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Close("namespace_closed"))),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// The client takes nothing: it goes, or what waits for it does, of which it is told with `tell`.
+    pub(crate) fn lags(
+        &mut self,
+        slow: &Slow,
+        tell: impl FnMut(&Following<T>, Gap),
+    ) -> Result<(), Close> {
+        let overrun = self.is_overrun();
+        slow.misses(if overrun { "gap" } else { "slow" })?;
+        self.skip(tell);
+        Ok(())
+    }
+
+    /// Shows what waits, or what is missing in front of it: then the batch is empty, for nothing may pass what the client was not
+    /// told of. Of one event the root's copy comes first (contract section 9, vector 8).
+    fn fill(
         &mut self,
         batch: &mut Batch,
         frame: impl Fn(&Following<T>, &Entry) -> Frame,
@@ -163,13 +218,16 @@ impl<T> Feed<T> {
             }
             several => merge(several, batch),
         }
-        for (at, ahead) in batch.ahead.iter().enumerate() {
-            if let Some(gap) = ahead.gap {
-                return Err(Gapped { at, gap });
-            }
-            if ahead.shown() == 0
-                && let Some(it) = self.0.get_mut(at)
-            {
+        let gaps = batch.ahead.iter().map(|ahead| ahead.gap);
+        let gapped = gaps
+            .enumerate()
+            .find_map(|(at, gap)| gap.map(|gap| Gapped { at, gap }));
+        if let Some(gapped) = gapped {
+            batch.clear();
+            return Err(gapped);
+        }
+        for (it, ahead) in self.0.iter_mut().zip(&batch.ahead) {
+            if ahead.shown() == 0 {
                 it.cursor.pass_all(ahead);
             }
         }
@@ -194,7 +252,7 @@ impl<T> Feed<T> {
     }
 
     /// Moves past what is missing.
-    pub(crate) fn pass_gap(&mut self, gapped: &Gapped) {
+    fn pass_gap(&mut self, gapped: &Gapped) {
         if let Some(it) = self.0.get_mut(gapped.at) {
             let ahead = it.cursor.peek(0, |_| {});
             it.cursor.pass(&ahead, 0, gapped.gap.through.offset);
@@ -202,21 +260,20 @@ impl<T> Feed<T> {
     }
 
     /// Moves to the heads, and says what each channel's client misses by that.
-    pub(crate) fn skip(&mut self, mut missed: impl FnMut(&Following<T>, Gap)) {
+    fn skip(&mut self, mut missed: impl FnMut(&Following<T>, Gap)) {
         for it in &mut self.0 {
             let (after, epoch) = (it.cursor.offset(), it.cursor.channel().head().epoch);
             it.cursor.skip();
             let through = it.cursor.offset();
             if through > after {
-                let [after, through] =
-                    [after, through].map(|offset| evows_core::hub::Position { epoch, offset });
+                let [after, through] = [after, through].map(|offset| Position { epoch, offset });
                 missed(it, Gap { after, through });
             }
         }
     }
 
     /// Whether something waits; `Ready(Err)` names a channel that is closed. While pending, the task is woken by whatever comes.
-    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Arc<Channel>>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Arc<Channel>>> {
         let mut ready = Poll::Pending;
         for it in &mut self.0 {
             match it.cursor.poll_ready(cx) {
@@ -258,9 +315,27 @@ fn merge<T>(several: &[Following<T>], batch: &mut Batch) {
     batch.ahead = shown.into_iter().map(|(_, ahead)| ahead).collect();
 }
 
+// === impl Slow ===
+
+impl Slow {
+    /// Counts what a client misses for this reason; the error ends it where that is the policy.
+    fn misses(&self, reason: &'static str) -> Result<(), Close> {
+        self.clients.undelivered(reason);
+        match self.policy {
+            SlowClient::Disconnect => Err(Close(reason)),
+            SlowClient::Skip => Ok(()),
+        }
+    }
+}
+
 // === impl Following ===
 
 impl<T> Following<T> {
+    /// The channel's name.
+    pub(crate) fn name(&self) -> &str {
+        self.cursor.channel().name().as_str()
+    }
+
     fn show(&self, from: usize, most: usize, items: &mut SmallVec<[Item; MOST]>) -> Ahead {
         self.cursor.peek(most, |entry| {
             items.push(Item {
@@ -269,5 +344,54 @@ impl<T> Following<T> {
                 from,
             });
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use bytes::Bytes;
+    use evows_core::hub::{ChannelName, Hub, Retention, Start};
+    use evows_core::metrics::Metrics;
+    use evows_core::testing::event;
+
+    use super::*;
+    use crate::admission::Admission;
+
+    #[test]
+    fn behind_a_gap_that_was_told_everything_retained_is_shown() {
+        let hub = Hub::new(Retention {
+            events: 3,
+            ..Retention::default()
+        });
+        let name = ChannelName::root();
+        let mut feed = Feed::new();
+        let cursor = hub.open(&name).follow(Start::Head);
+        feed.follow(cursor, Variant::unique(), ());
+        for _ in 0..10 {
+            let event = event(r#"{"event":"call","instance":"a"}"#);
+            hub.publish([(&event, std::slice::from_ref(&name))]);
+        }
+        let admission = Admission::new(0);
+        let clients = Clients::new(&"test".into(), &Metrics::new(), admission);
+        let slow = Slow {
+            policy: SlowClient::Skip,
+            clients: Arc::new(clients),
+        };
+        let frame = |_: &Following<()>, _: &Entry| Frame::new([Bytes::from_static(b"x")]);
+        let cx = &mut Context::from_waker(Waker::noop());
+        let (mut batch, mut gaps) = (Batch::default(), Vec::new());
+
+        let told = feed.poll_fill(cx, &mut batch, &slow, frame, |_, gap| gaps.push(gap));
+        assert_eq!((told, gaps.len(), batch.len()), (Poll::Ready(Ok(())), 1, 0));
+        // As its caller does with whatever it was shown.
+        feed.passed(&batch, batch.len());
+        let shown = feed.poll_fill(cx, &mut batch, &slow, frame, |_, gap| gaps.push(gap));
+        assert_eq!(
+            (shown, gaps.len(), batch.len()),
+            (Poll::Ready(Ok(())), 1, 3)
+        );
+        assert_eq!(batch.deliveries(3), 3);
     }
 }

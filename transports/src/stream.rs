@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::admission::Admission;
 use crate::clients::{Client, Clients, Shut};
 use crate::engineio::{Close, Outbox};
-use crate::feed::{Batch, Feed};
+use crate::feed::{Batch, Feed, Slow};
 use crate::keys::{Denial, HandshakeKey, KeyError, Keys};
 use crate::socketio::SlowClient;
 
@@ -43,7 +43,7 @@ pub(crate) struct Door {
     hub: Arc<Hub>,
     keys: Keys,
     pub(crate) clients: Arc<Clients>,
-    slow_client: SlowClient,
+    slow: Slow,
     variant: Variant,
 }
 
@@ -56,8 +56,7 @@ pub(crate) struct Entrance {
 /// One client's place in its channel.
 pub(crate) struct Follower {
     feed: Feed<()>,
-    slow_client: SlowClient,
-    clients: Arc<Clients>,
+    slow: Slow,
     /// What the client is told first.
     pub(crate) ready: Option<Value>,
 }
@@ -98,12 +97,16 @@ impl Door {
     pub(crate) fn new(path: &str, limits: &Limits, cx: &BuildContext) -> Self {
         let admission = Admission::new(limits.max_handshakes_per_second);
         let access = Arc::clone(cx.access());
+        let clients = Arc::new(Clients::new(&cx.id().into(), cx.metrics(), admission));
         Self {
             path: path.to_owned(),
             hub: Arc::clone(cx.hub()),
             keys: Keys::new(Some(HandshakeKey::Required), access, cx.environment()),
-            clients: Arc::new(Clients::new(&cx.id().into(), cx.metrics(), admission)),
-            slow_client: limits.slow_client,
+            slow: Slow {
+                policy: limits.slow_client,
+                clients: Arc::clone(&clients),
+            },
+            clients,
             variant: Variant::unique(),
         }
     }
@@ -167,8 +170,7 @@ impl Door {
         feed.follow(channel.follow(start), self.variant, ());
         let follower = Follower {
             feed,
-            slow_client: self.slow_client,
-            clients: Arc::clone(&self.clients),
+            slow: self.slow.clone(),
             ready: resume.map(|resume| ready(&resume)),
         };
         let client = self.clients.enter(peer);
@@ -220,26 +222,11 @@ impl Follower {
         frame: impl Fn(&Entry) -> Frame,
         mut tell: impl FnMut(Value),
     ) -> Poll<Result<(), Close>> {
-        loop {
-            match self.feed.fill(batch, |_, entry| frame(entry)) {
-                Ok(()) if !batch.is_empty() => return Poll::Ready(Ok(())),
-                Ok(()) => {}
-                Err(gapped) => {
-                    self.clients.undelivered("gap");
-                    if self.slow_client == SlowClient::Disconnect {
-                        return Poll::Ready(Err(Close("gap")));
-                    }
-                    tell(told(&gapped.gap));
-                    self.feed.pass_gap(&gapped);
-                    return Poll::Ready(Ok(()));
-                }
-            }
-            match self.feed.poll_ready(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Close("namespace_closed"))),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
+        let (frame, tell) = (
+            |_: &_, entry: &_| frame(entry),
+            |_: &_, gap| tell(told(&gap)),
+        );
+        self.feed.poll_fill(cx, batch, &self.slow, frame, tell)
     }
 
     pub(crate) fn passed(&mut self, batch: &Batch, count: usize) {
@@ -260,17 +247,7 @@ impl Follower {
 
     /// The client takes nothing: it goes, or what waits for it does.
     pub(crate) fn lags(&mut self, mut tell: impl FnMut(Value)) -> Result<(), Close> {
-        let reason = if self.feed.is_overrun() {
-            "gap"
-        } else {
-            "slow"
-        };
-        self.clients.undelivered(reason);
-        if self.slow_client == SlowClient::Disconnect {
-            return Err(Close(reason));
-        }
-        self.feed.skip(|_, gap| tell(told(&gap)));
-        Ok(())
+        self.feed.lags(&self.slow, |_, gap| tell(told(&gap)))
     }
 }
 

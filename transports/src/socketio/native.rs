@@ -27,6 +27,7 @@ use super::{Recovery, SlowClient};
 use crate::admission::Admission;
 use crate::clients::{Client, Clients};
 use crate::engineio::{self, Application, Handshake, Refusal};
+use crate::feed::Slow;
 
 pub use super::Dialect;
 pub use crate::keys::Denial;
@@ -99,6 +100,7 @@ struct Shared {
     options: Options,
     framer: Framer,
     signer: Signer,
+    slow: Slow,
     clients: Arc<Clients>,
 }
 
@@ -117,6 +119,10 @@ impl Native {
             gate: parts.gate,
             inbound: parts.inbound,
             framer: Framer::new(&options, Arc::clone(&clients)),
+            slow: Slow {
+                policy: options.slow_client,
+                clients: Arc::clone(&clients),
+            },
             options,
             signer: Signer::default(),
             clients: Arc::clone(&clients),
@@ -181,11 +187,8 @@ impl Application for App {
 
     fn admit(&self, handshake: &Handshake<'_>) -> Result<Self::Pass, Refusal> {
         let identity = self.0.gate.admit(handshake)?;
-        let recover = match self.0.options.recovery {
-            Recovery::Always => true,
-            Recovery::Never => false,
-            Recovery::OnRequest => handshake.asks("recover"),
-        };
+        // What that is worth is decided when it joins.
+        let recover = handshake.asks("recover");
         Ok((identity, recover))
     }
 

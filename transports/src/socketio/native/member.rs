@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use evows_core::access::Identity;
-use evows_core::hub::{Channel, ChannelName, Resume, Since, Start};
+use evows_core::hub::{Channel, ChannelName, Entry, Gap, Resume, Since, Start};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -14,10 +14,10 @@ use super::recovery::Wish;
 use super::{Denial, Shared};
 use crate::clients::Client;
 use crate::engineio::{Close, Message, Outbox, Session, Sid};
-use crate::feed::{Batch, Feed};
+use crate::feed::{Batch, Feed, Following};
+use crate::socketio::Recovery;
 use crate::socketio::inbound::{Answer, InboundEvent};
 use crate::socketio::packet::{self, Assembly, Packet};
-use crate::socketio::{Recovery, SlowClient};
 use crate::stream::{self, told};
 
 /// CONNECTs that one client may have refused before it is closed.
@@ -31,7 +31,7 @@ pub(super) struct Member {
     client: Arc<Client>,
     /// Whose key the handshake had; `None` when the key may still come in `auth`.
     identity: Option<Identity>,
-    /// Whether it asked for positions when it shook hands.
+    /// Whether it asked for recovery when it shook hands.
     recover: bool,
     feed: Feed<Form>,
     /// Boxed: few clients ever send bytes.
@@ -296,42 +296,12 @@ impl Session for Member {
         batch: &mut Batch,
         out: &mut Outbox,
     ) -> Poll<Result<(), Close>> {
-        loop {
-            let framer = &self.shared.framer;
-            let filled = self.feed.fill(batch, |following, entry| {
-                let channel = following.cursor.channel();
-                framer.frame(following.about, channel.name().as_str(), entry)
-            });
-            match filled {
-                Ok(()) if !batch.is_empty() => return Poll::Ready(Ok(())),
-                Ok(()) => {}
-                Err(gapped) => {
-                    self.shared.clients.undelivered("gap");
-                    if self.shared.options.slow_client == SlowClient::Disconnect {
-                        return Poll::Ready(Err(Close("gap")));
-                    }
-                    if let Some(following) = self.feed.list().get(gapped.at) {
-                        let channel = following.cursor.channel();
-                        emit(
-                            out,
-                            channel.name().as_str(),
-                            "evows:gap",
-                            &told(&gapped.gap),
-                        );
-                    }
-                    self.feed.pass_gap(&gapped);
-                    continue;
-                }
-            }
-            if !out.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            match self.feed.poll_ready(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Close("namespace_closed"))),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
+        let Shared { framer, slow, .. } = &*self.shared;
+        let frame = |following: &Following<Form>, entry: &Entry| {
+            framer.frame(following.about, following.name(), entry)
+        };
+        let tell = |following: &Following<Form>, gap| emit_gap(out, following.name(), &gap);
+        self.feed.poll_fill(cx, batch, slow, frame, tell)
     }
 
     fn passed(&mut self, batch: &Batch, count: usize) {
@@ -351,20 +321,8 @@ impl Session for Member {
     }
 
     fn lags(&mut self, out: &mut Outbox) -> Result<(), Close> {
-        let reason = if self.feed.is_overrun() {
-            "gap"
-        } else {
-            "slow"
-        };
-        self.shared.clients.undelivered(reason);
-        if self.shared.options.slow_client == SlowClient::Disconnect {
-            return Err(Close(reason));
-        }
-        self.feed.skip(|following, gap| {
-            let channel = following.cursor.channel();
-            emit(out, channel.name().as_str(), "evows:gap", &told(&gap));
-        });
-        Ok(())
+        let tell = |following: &Following<Form>, gap| emit_gap(out, following.name(), &gap);
+        self.feed.lags(&self.shared.slow, tell)
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -374,6 +332,11 @@ impl Session for Member {
     fn expired(&mut self) -> Result<(), Close> {
         Err(Close("never_joined"))
     }
+}
+
+/// Tells a client of what it misses.
+fn emit_gap(out: &mut Outbox, namespace: &str, gap: &Gap) {
+    emit(out, namespace, "evows:gap", &told(gap));
 }
 
 /// An event of evows itself.
