@@ -2,6 +2,7 @@
 
 mod error;
 pub(crate) mod history;
+mod query;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use crate::config::ServerConfig;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 
-pub use self::error::error_response;
+pub use self::error::{error_response, is_too_large};
+pub use self::query::{bearer, parameter};
 
 /// The port-owning part of evows. Core is given one by the binary and knows no more about it than this.
 #[async_trait]

@@ -95,29 +95,6 @@ pub enum Message<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Close(pub &'static str);
 
-// === impl Options ===
-
-impl Default for Options {
-    /// As in `evows.toml`, at `/engine.io/`.
-    fn default() -> Self {
-        Self {
-            path: "/engine.io/".to_owned(),
-            ..crate::socketio::Config::default().native().engineio
-        }
-    }
-}
-
-// === impl Handshake ===
-
-impl Handshake<'_> {
-    /// Whether the query has `name=1` or `name=true`.
-    pub fn asks(&self, name: &str) -> bool {
-        let query = self.uri.query().unwrap_or_default();
-        form_urlencoded::parse(query.as_bytes())
-            .any(|(key, value)| key == name && matches!(&*value, "1" | "true"))
-    }
-}
-
 /// What sessions are for.
 pub trait Application: Send + Sync + 'static {
     /// One client's side of it.
@@ -182,5 +159,28 @@ pub trait Session: Send + 'static {
     /// The deadline has passed.
     fn expired(&mut self) -> Result<(), Close> {
         Ok(())
+    }
+}
+
+// === impl Options ===
+
+impl Default for Options {
+    /// As in `evows.toml`, at `/engine.io/`.
+    fn default() -> Self {
+        Self {
+            path: "/engine.io/".to_owned(),
+            ..crate::socketio::Config::default().native().engineio
+        }
+    }
+}
+
+// === impl Handshake ===
+
+impl Handshake<'_> {
+    /// Whether the query has `name=1` or `name=true`.
+    pub fn asks(&self, name: &str) -> bool {
+        let query = self.uri.query().unwrap_or_default();
+        form_urlencoded::parse(query.as_bytes())
+            .any(|(key, value)| key == name && matches!(&*value, "1" | "true"))
     }
 }

@@ -18,13 +18,13 @@ mod tls;
 mod tls;
 mod wire;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use evows_core::Shutdown;
 use evows_core::config::ServerConfig;
-use evows_core::http::{BindError, Host, Listening, Routes};
+use evows_core::http::{BindError, Host, Listening, Peer, Routes};
 use evows_core::metrics::Metrics;
 use tokio::net::TcpListener;
 
@@ -47,6 +47,19 @@ struct Bound {
     tls: Option<Tls>,
     config: Arc<ServerConfig>,
     metrics: Metrics,
+}
+
+/// Who sent a request: nobody that is known where it did not come through this server.
+pub(crate) fn peer<B>(request: &axum::http::Request<B>) -> Peer {
+    let nobody = || {
+        let address = IpAddr::from([0, 0, 0, 0]);
+        Peer {
+            tcp: (address, 0).into(),
+            client: address,
+        }
+    };
+    let peer = request.extensions().get::<Peer>().copied();
+    peer.unwrap_or_else(nobody)
 }
 
 // === impl Server ===

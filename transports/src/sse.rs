@@ -26,7 +26,6 @@ use axum::http::{HeaderName, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use evows_core::config::{Period, Problem};
-use evows_core::http::{Peer, error_response};
 use evows_core::hub::{Entry, Frame};
 use evows_core::plugin::{BuildContext, BuildError, Transport, TransportPlugin};
 use evows_core::register_transport;
@@ -137,10 +136,6 @@ impl Transport for Sse {
 }
 
 async fn enter(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let peer = request.extensions().get::<Peer>().copied();
-    let Some(peer) = peer else {
-        return error_response(StatusCode::INTERNAL_SERVER_ERROR, "no peer");
-    };
     if *request.method() != Method::GET {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
@@ -148,13 +143,10 @@ async fn enter(State(shared): State<Arc<Shared>>, request: Request) -> Response 
     let last = last
         .and_then(|it| it.to_str().ok())
         .filter(|it| !it.is_empty());
-    let entered = shared
-        .door
-        .enter(request.uri(), request.headers(), peer, last);
     let Entrance {
         mut follower,
         client,
-    } = match entered {
+    } = match shared.door.enter(&request, last) {
         Ok(entrance) => entrance,
         Err(refused) => return refused,
     };

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::extract::Request;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use bytes::Bytes;
 use evows_core::config::{Period, Problem, Size};
-use evows_core::http::{Peer, error_response};
-use evows_core::hub::{ChannelName, Entry, Frame, Gap, Hub, Resume, Since, Start, Variant};
+use evows_core::http::{bearer, error_response, parameter};
+use evows_core::hub::{ChannelName, Entry, Frame, Hub, Resume, Since, Start, Variant};
 use evows_core::plugin::BuildContext;
 use percent_encoding::percent_decode_str;
 use schemars::JsonSchema;
@@ -18,9 +19,10 @@ use serde_json::{Value, json};
 
 use crate::admission::Admission;
 use crate::clients::{Client, Clients, Shut};
-use crate::engineio::{Close, Outbox};
+use crate::engineio::{Close, Outbox, Refusal};
 use crate::feed::{Batch, Feed, Slow};
-use crate::keys::{Denial, HandshakeKey, KeyError, Keys};
+use crate::http::peer;
+use crate::keys::{Denial, HandshakeKey, Keys};
 use crate::socketio::SlowClient;
 
 /// How clients of a plain transport are served.
@@ -114,34 +116,22 @@ impl Door {
     /// Decides about a request, `last` being the position that its sender says it has beside the query. The error is the answer.
     pub(crate) fn enter(
         &self,
-        uri: &Uri,
-        headers: &HeaderMap,
-        peer: Peer,
+        request: &Request,
         last: Option<&str>,
     ) -> Result<Entrance, Response> {
-        let parameter = |wanted: &str| {
-            let query = uri.query().unwrap_or_default();
-            let mut pairs = form_urlencoded::parse(query.as_bytes());
-            pairs.find_map(|(name, value)| (name == wanted).then(|| value.into_owned()))
-        };
+        let (uri, headers) = (request.uri(), request.headers());
+        let parameter = |wanted| parameter(uri.query().unwrap_or_default(), wanted);
         let name = self.name(uri)?;
-        let bearer = headers.get(AUTHORIZATION).and_then(|it| it.to_str().ok());
-        let bearer = bearer
-            .and_then(|it| it.strip_prefix("Bearer "))
-            .map(str::to_owned);
-        let key = parameter("apikey").or(bearer);
+        let key = parameter("apikey").or_else(|| bearer(headers).map(str::to_owned));
+        let peer = peer(request);
         let identity = self.keys.identify(true, key.as_deref(), headers, &peer);
-        let identity = identity.map_err(|error| match error {
-            KeyError::Missing => self.refuse(
+        let identity = identity.map_err(|error| {
+            let refusal = Refusal::from(error);
+            self.refuse(
                 StatusCode::UNAUTHORIZED,
-                "key_required",
-                "apiKey is required",
-            ),
-            KeyError::Unknown => self.refuse(
-                StatusCode::UNAUTHORIZED,
-                "key_unknown",
-                "Invalid global token",
-            ),
+                refusal.reason(),
+                refusal.message(),
+            )
         })?;
         let denied = |denial: Denial| {
             let status = match denial {
@@ -200,11 +190,8 @@ impl Door {
     }
 
     fn shut(&self, shut: Shut) -> Response {
-        let (reason, message) = match shut {
-            Shut::Busy => ("handshake_rate", "Too many handshakes"),
-            Shut::Draining => ("draining", "Server is stopping"),
-        };
-        let mut response = self.refuse(StatusCode::SERVICE_UNAVAILABLE, reason, message);
+        let (status, refusal) = (StatusCode::SERVICE_UNAVAILABLE, Refusal::from(shut));
+        let mut response = self.refuse(status, refusal.reason(), refusal.message());
         let second = HeaderValue::from_static("1");
         response.headers_mut().insert(RETRY_AFTER, second);
         response
@@ -224,7 +211,7 @@ impl Follower {
     ) -> Poll<Result<(), Close>> {
         let (frame, tell) = (
             |_: &_, entry: &_| frame(entry),
-            |_: &_, gap| tell(told(&gap)),
+            |_: &_, gap| tell(json!(gap)),
         );
         self.feed.poll_fill(cx, batch, &self.slow, frame, tell)
     }
@@ -247,23 +234,18 @@ impl Follower {
 
     /// The client takes nothing: it goes, or what waits for it does.
     pub(crate) fn lags(&mut self, mut tell: impl FnMut(Value)) -> Result<(), Close> {
-        self.feed.lags(&self.slow, |_, gap| tell(told(&gap)))
+        self.feed.lags(&self.slow, |_, gap| tell(json!(gap)))
     }
 }
 
 /// What a client is told of where it starts.
 pub(crate) fn ready(resume: &Resume) -> Value {
     json!({
-        "from": resume.from.to_string(),
-        "head": resume.head.to_string(),
+        "from": resume.from,
+        "head": resume.head,
         "recovered": resume.gap.is_none(),
-        "gap": resume.gap.map(|gap| told(&gap)),
+        "gap": resume.gap,
     })
-}
-
-/// What a client is told of what it misses.
-pub(crate) fn told(gap: &Gap) -> Value {
-    json!({"after": gap.after.to_string(), "through": gap.through.to_string()})
 }
 
 /// The envelope less its last brace, and a tail that closes it with its position as the last member, `_evows`.

@@ -23,7 +23,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
 use evows_core::config::{Period, Problem, Size};
-use evows_core::http::{Peer, error_response};
+use evows_core::http::error_response;
 use evows_core::hub::{Entry, Frame};
 use evows_core::plugin::{BuildContext, BuildError, Transport, TransportPlugin};
 use evows_core::register_transport;
@@ -135,17 +135,10 @@ impl Transport for PlainWebSocket {
 }
 
 async fn enter(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let peer = request.extensions().get::<Peer>().copied();
-    let Some(peer) = peer else {
-        return error_response(StatusCode::INTERNAL_SERVER_ERROR, "no peer");
-    };
-    let entrance = shared
-        .door
-        .enter(request.uri(), request.headers(), peer, None);
     let Entrance {
         mut follower,
         client,
-    } = match entrance {
+    } = match shared.door.enter(&request, None) {
         Ok(entrance) => entrance,
         Err(refused) => return refused,
     };

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use http_body_util::LengthLimitError;
 use serde_json::{Value, json};
 
 /// An error as Evolution writes it: `{"status":n,"error":"<reason phrase>","response":{"message":…}}`.
@@ -13,6 +14,18 @@ pub fn error_response(status: StatusCode, message: impl Into<Value>) -> Response
         "response": { "message": message.into() },
     });
     (status, Json(body)).into_response()
+}
+
+/// Whether a body was given up for its size, and not because it broke off.
+pub fn is_too_large(error: &axum::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<LengthLimitError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 #[cfg(test)]

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
 
-use super::error_response;
+use super::{bearer, error_response, parameter};
 use crate::access::Access;
 use crate::hub::{Channel, ChannelName, Hub, Since};
 
@@ -93,10 +93,9 @@ impl History {
         headers: &HeaderMap,
         query: &str,
     ) -> Result<Response, Response> {
-        let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let bearer = header(AUTHORIZATION.as_str()).and_then(|it| it.strip_prefix("Bearer "));
+        let header = headers.get("apikey").and_then(|value| value.to_str().ok());
         let in_query = parameter(query, "apikey");
-        let key = in_query.as_deref().or(header("apikey")).or(bearer);
+        let key = in_query.as_deref().or(header).or_else(|| bearer(headers));
         let identity = key.and_then(|key| self.access.identify(key));
         let unauthorized = || error_response(StatusCode::UNAUTHORIZED, "Unauthorized");
         let identity = identity.ok_or_else(unauthorized)?;
@@ -122,14 +121,12 @@ fn page(channel: &Channel, wanted: &Wanted) -> Response {
     let (entries, gap) = channel.page(resume.from.offset, wanted.limit);
     // What was evicted between the two looks is missing, too.
     let gap = resume.gap.or(gap);
-    let gap =
-        gap.map(|gap| json!({"after": gap.after.to_string(), "through": gap.through.to_string()}));
     let mut next = resume.from;
     let mut body = format!(
         r#"{{"from":"{}","head":"{}","gap":{},"entries":["#,
         resume.from,
         resume.head,
-        gap.unwrap_or_default(),
+        json!(gap),
     )
     .into_bytes();
     for (at, entry) in entries.iter().enumerate() {
@@ -166,11 +163,6 @@ impl Wanted {
         };
         Ok(Self { since, limit })
     }
-}
-
-fn parameter(query: &str, wanted: &str) -> Option<String> {
-    let mut pairs = form_urlencoded::parse(query.as_bytes());
-    pairs.find_map(|(name, value)| (name == wanted).then(|| value.into_owned()))
 }
 
 #[cfg(test)]

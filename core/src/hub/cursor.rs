@@ -30,8 +30,8 @@ pub enum Start {
     After(Offset),
 }
 
-/// Entries that a cursor asked for and that are no longer retained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Entries that a cursor asked for and that are no longer retained. Serialized as clients are told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Gap {
     /// The last position that the client has.
     pub after: Position,

@@ -2,7 +2,6 @@
 //! version, as in Node.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +9,10 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, USER_AGENT};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use evows_core::http::Peer;
+use evows_core::http::{Peer, is_too_large};
 use evows_core::metrics::Metrics;
 use hyper::upgrade::OnUpgrade;
 use parking_lot::Mutex;
@@ -25,7 +24,7 @@ use super::websocket::Websocket;
 use super::{Application, Handshake, Options, Outbox, Refusal, Session, Sid};
 use crate::admission::Admission;
 use crate::clients::{Client, Clients};
-use crate::http::{Limits, Wire};
+use crate::http::{Limits, Wire, peer};
 use crate::ws::frame::{self, Opcode};
 use crate::ws::handshake;
 use crate::ws::socket::{ReadError, Socket};
@@ -125,8 +124,7 @@ impl<A: Application> Shared<A> {
         if (carrier == Carrier::Websocket) != upgrade {
             return Err(Refusal::BadRequest);
         }
-        let peer = request.extensions().get::<Peer>().copied();
-        let peer = peer.unwrap_or_else(nobody);
+        let peer = peer(&request);
         let pass = self.application.admit(&Handshake {
             uri: request.uri(),
             headers: request.headers(),
@@ -361,10 +359,9 @@ pub(crate) async fn taken(
 /// How many packets an answer to a poll may have. python-engineio refuses more than 16, and ends the session; others take any
 /// number, and would fall behind if they got so few.
 fn most_packets(headers: &HeaderMap) -> usize {
-    let agent = headers
-        .get(USER_AGENT)
-        .map(|it| it.as_bytes().to_ascii_lowercase());
-    if agent.is_some_and(|agent| agent.starts_with(b"python")) {
+    let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
+    let start = agent.and_then(|agent| agent.first_chunk::<6>());
+    if start.is_some_and(|start| start.eq_ignore_ascii_case(b"python")) {
         16
     } else {
         usize::MAX
@@ -377,24 +374,4 @@ fn answer(body: impl Into<Body>) -> Response {
         (CACHE_CONTROL, "no-store"),
     ];
     (headers, body.into()).into_response()
-}
-
-/// Whether a body was given up for its size, and not because it broke off.
-fn is_too_large(error: &axum::Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
-fn nobody() -> Peer {
-    let address = IpAddr::from([0, 0, 0, 0]);
-    Peer {
-        tcp: (address, 0).into(),
-        client: address,
-    }
 }

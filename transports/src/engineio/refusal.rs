@@ -51,7 +51,7 @@ impl Refusal {
         }
     }
 
-    fn message(self) -> &'static str {
+    pub(crate) fn message(self) -> &'static str {
         match self {
             Self::TransportUnknown => "Transport unknown",
             Self::SessionUnknown => "Session ID unknown",

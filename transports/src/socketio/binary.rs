@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::Dialect;
+use crate::ws::frame::{Header, Opcode};
 
 /// Byte fields lie far less deep. Deeper values are written verbatim: the walk must not exhaust the stack.
 const DEEPEST: usize = 64;
@@ -42,32 +43,28 @@ struct Items<'a>(Vec<&'a RawValue>);
 // === impl Payload ===
 
 impl Payload {
-    /// Prepares an event for `dialect`. Fails when its envelope is not JSON, which the door has ruled out.
-    pub(super) fn new(event: &Event, dialect: Dialect) -> Result<Self, serde_json::Error> {
-        let envelope: &RawValue = serde_json::from_slice(event.envelope())?;
-        let walk = Walk {
-            dialect,
-            attachments: event.attachments(),
-        };
-        Ok(walk.value(envelope, 0))
-    }
-
-    /// Prepares an event with at most so many attachments. One with more goes without any: its byte fields as they were posted,
-    /// or those that came as attachments as base64. Stock clients drop the connection on a packet with more than ten.
+    /// Prepares an event for `dialect`, with at most so many attachments. One with more goes without any: its byte fields as they
+    /// were posted, or those that came as attachments as base64. Stock clients drop the connection on a packet with more than ten.
+    /// Fails when its envelope is not JSON, which the door has ruled out.
     pub(super) fn bounded(
         event: &Event,
         dialect: Dialect,
         most: usize,
     ) -> Result<Self, serde_json::Error> {
-        let payload = Self::new(event, dialect)?;
+        let envelope = serde_json::from_slice(event.envelope())?;
+        Ok(Self::of(event, envelope, dialect, most))
+    }
+
+    fn of(event: &Event, envelope: &RawValue, dialect: Dialect, most: usize) -> Self {
+        let payload = Walk::of(event, dialect).value(envelope, 0);
         if payload.attachments() <= most {
-            return Ok(payload);
+            return payload;
         }
         let plain = match event.attachments() {
             [] => Dialect::Indexed,
             _ => Dialect::Base64,
         };
-        Self::new(event, plain)
+        Walk::of(event, plain).value(envelope, 0)
     }
 
     /// As [`bounded`](Payload::bounded); `None` when the envelope goes as it is.
@@ -78,15 +75,10 @@ impl Payload {
     ) -> Result<Option<Self>, serde_json::Error> {
         // Also finds what is no text.
         let envelope: &RawValue = serde_json::from_slice(event.envelope())?;
-        let walk = Walk {
-            dialect,
-            attachments: event.attachments(),
-        };
-        if !walk.is_suspect(envelope.get()) {
+        if !Walk::of(event, dialect).is_suspect(envelope.get()) {
             return Ok(None);
         }
-        let payload = Self::bounded(event, dialect, most)?;
-        Ok(match payload {
+        Ok(match Self::of(event, envelope, dialect, most) {
             Self::Raw(_) => None,
             other => Some(other),
         })
@@ -173,12 +165,8 @@ fn push_string(text: &mut Vec<u8>, string: &str) {
 
 /// The size of a WebSocket frame around so many bytes.
 pub(super) fn framed(bytes: u64) -> u64 {
-    let header = match bytes {
-        0..126 => 2,
-        126..65_536 => 4,
-        _ => 10,
-    };
-    header + bytes
+    let payload = usize::try_from(bytes).unwrap_or(usize::MAX);
+    bytes + Header::new(Opcode::Text, payload).as_ref().len() as u64
 }
 
 impl Serialize for Payload {
@@ -207,7 +195,14 @@ impl Serialize for Payload {
 
 // === impl Walk ===
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn of(event: &'a Event, dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            attachments: event.attachments(),
+        }
+    }
+
     fn value(&self, raw: &RawValue, depth: usize) -> Payload {
         self.taken_apart(raw, depth)
             .unwrap_or_else(|| Payload::Raw(raw.to_owned()))
@@ -347,6 +342,11 @@ mod tests {
         Event::parse(envelope.to_owned().into(), SystemTime::UNIX_EPOCH).unwrap()
     }
 
+    /// The payload, however many attachments it has.
+    fn whole(event: &Event, dialect: Dialect) -> Payload {
+        Payload::bounded(event, dialect, usize::MAX).unwrap()
+    }
+
     /// The payload as JSON, bytes shown as `<hex>` strings.
     fn shown(payload: &Payload) -> String {
         fn show(payload: &Payload) -> Payload {
@@ -370,7 +370,7 @@ mod tests {
 
     #[test]
     fn finds_byte_fields_and_leaves_the_rest_alone() {
-        let payload = Payload::new(&event(ENVELOPE), Dialect::Attachments).unwrap();
+        let payload = whole(&event(ENVELOPE), Dialect::Attachments);
         assert_eq!(
             shown(&payload),
             ENVELOPE.replace(r#"{"0":1,"1":255}"#, r#""<[01, ff]>""#)
@@ -381,7 +381,7 @@ mod tests {
     fn a_deep_envelope_does_not_exhaust_the_stack() {
         let (open, close) = ("[".repeat(100_000), "]".repeat(100_000));
         let text = format!(r#"{{"event":"e","instance":"i","data":{open}{{"0":1}}{close}}}"#);
-        let payload = Payload::new(&event(&text), Dialect::Attachments).unwrap();
+        let payload = whole(&event(&text), Dialect::Attachments);
         assert_eq!(serde_json::to_string(&payload).unwrap(), text);
     }
 
@@ -395,14 +395,14 @@ mod tests {
             r#"{"0":1.0}"#,
         ] {
             let text = format!(r#"{{"event":"e","instance":"i","data":{field},"x":"0"}}"#);
-            let payload = Payload::new(&event(&text), Dialect::Attachments).unwrap();
+            let payload = whole(&event(&text), Dialect::Attachments);
             assert_eq!(shown(&payload), text);
         }
     }
 
     #[test]
     fn writes_base64() {
-        let payload = Payload::new(&event(ENVELOPE), Dialect::Base64).unwrap();
+        let payload = whole(&event(ENVELOPE), Dialect::Base64);
         assert_eq!(
             shown(&payload),
             ENVELOPE.replace(r#"{"0":1,"1":255}"#, r#""Af8=""#)
@@ -413,10 +413,10 @@ mod tests {
     fn an_envelope_without_bytes_is_written_verbatim() {
         for dialect in [Dialect::Attachments, Dialect::Base64, Dialect::Indexed] {
             let text = r#"{ "event":"e",  "instance":"i", "n": 1.0 }"#;
-            let payload = Payload::new(&event(text), dialect).unwrap();
+            let payload = whole(&event(text), dialect);
             assert_eq!(serde_json::to_string(&payload).unwrap(), text);
         }
-        let payload = Payload::new(&event(ENVELOPE), Dialect::Indexed).unwrap();
+        let payload = whole(&event(ENVELOPE), Dialect::Indexed);
         assert_eq!(serde_json::to_string(&payload).unwrap(), ENVELOPE);
     }
 
@@ -442,7 +442,7 @@ mod tests {
     fn puts_attachments_in_their_places() {
         let text = r#"{"event":"e","instance":"i","data":{"_placeholder":true,"num":0}}"#;
         let event = event(text).with_attachments(vec![Bytes::from_static(&[7])]);
-        let payload = Payload::new(&event, Dialect::Base64).unwrap();
+        let payload = whole(&event, Dialect::Base64);
         assert_eq!(
             shown(&payload),
             r#"{"event":"e","instance":"i","data":"Bw=="}"#

@@ -3,8 +3,7 @@
 use axum::Json;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use evows_core::http::error_response;
-use http_body_util::LengthLimitError;
+use evows_core::http::{error_response, is_too_large};
 use serde_json::{Value, json};
 
 use super::validation::Body;
@@ -38,9 +37,7 @@ pub(super) async fn read(headers: &HeaderMap, body: axum::body::Body) -> Result<
 
 /// Why a body was not read to its end.
 fn unreadable(error: &axum::Error) -> Response {
-    let source = std::error::Error::source(error);
-    let too_large = source.is_some_and(<dyn std::error::Error>::is::<LengthLimitError>);
-    if too_large {
+    if is_too_large(error) {
         let message = format!("the body is longer than {LIMIT} bytes");
         error_response(StatusCode::PAYLOAD_TOO_LARGE, message)
     } else {

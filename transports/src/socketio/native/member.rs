@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use evows_core::access::Identity;
 use evows_core::hub::{Channel, ChannelName, Entry, Gap, Resume, Since, Start};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::framer::Form;
@@ -18,7 +18,7 @@ use crate::feed::{Batch, Feed, Following};
 use crate::socketio::Recovery;
 use crate::socketio::inbound::{Answer, InboundEvent};
 use crate::socketio::packet::{self, Assembly, Packet};
-use crate::stream::{self, told};
+use crate::stream;
 
 /// CONNECTs that one client may have refused before it is closed.
 const MOST_REFUSED: u8 = 20;
@@ -336,7 +336,7 @@ impl Session for Member {
 
 /// Tells a client of what it misses.
 fn emit_gap(out: &mut Outbox, namespace: &str, gap: &Gap) {
-    emit(out, namespace, "evows:gap", &told(gap));
+    emit(out, namespace, "evows:gap", &json!(gap));
 }
 
 /// An event of evows itself.

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -19,7 +18,7 @@ use tokio::time::Instant;
 
 use super::flow::Flow;
 use crate::engineio::refusal::Refusal;
-use crate::http::Connection;
+use crate::http::{Connection, Limits, Slot};
 
 /// CONNECTs that one client may have refused before it is closed.
 const MOST_REFUSED: u32 = 20;
@@ -37,11 +36,8 @@ pub(super) struct Clients {
     gauge: Gauge,
     next: AtomicU64,
     live: AtomicUsize,
-    polling: AtomicUsize,
-    /// Polling clients by address.
-    addresses: Mutex<HashMap<IpAddr, usize>>,
-    max_polling: usize,
-    max_polling_per_address: usize,
+    /// Of clients on long-polling.
+    places: Limits,
     draining: AtomicBool,
     table: Mutex<Table>,
     /// Those that may still have to join a namespace and have shown no key, the oldest first.
@@ -70,7 +66,8 @@ pub(super) struct Client {
     /// The WebSocket's connection. A polling client's connections may be shared with others behind a proxy, so they are left alone.
     websocket: Mutex<Option<Connection>>,
     flow: Mutex<Flow>,
-    polling: AtomicBool,
+    /// While it is on long-polling.
+    place: Mutex<Option<Slot>>,
     ended: AtomicBool,
     gone: Shutdown,
     refused: AtomicU32,
@@ -102,10 +99,7 @@ impl Clients {
             gauge,
             next: AtomicU64::new(1),
             live: AtomicUsize::new(0),
-            polling: AtomicUsize::new(0),
-            addresses: Mutex::default(),
-            max_polling,
-            max_polling_per_address,
+            places: Limits::new(max_polling, max_polling_per_address),
             draining: AtomicBool::new(false),
             table: Mutex::default(),
             joining_without_key: Mutex::default(),
@@ -143,10 +137,12 @@ impl Clients {
         peer: Peer,
         websocket: Option<Connection>,
     ) -> Result<Arc<Client>, Refusal> {
-        let polling = websocket.is_none();
-        if polling {
-            self.take_polling(peer.client)?;
-        }
+        let place = if websocket.is_none() {
+            let place = self.places.take(Some(peer.client));
+            Some(place.map_err(|_| Refusal::Overloaded)?)
+        } else {
+            None
+        };
         let client = Arc::new(Client {
             number: self.next.fetch_add(1, Ordering::Relaxed),
             identity,
@@ -155,7 +151,7 @@ impl Clients {
             session: Mutex::default(),
             websocket: Mutex::new(websocket),
             flow: Mutex::default(),
-            polling: AtomicBool::new(polling),
+            place: Mutex::new(place),
             ended: AtomicBool::new(false),
             gone: Shutdown::new(),
             refused: AtomicU32::new(0),
@@ -175,32 +171,6 @@ impl Clients {
         let mut table = self.table.lock();
         table.all.insert(client.number, Arc::downgrade(&client));
         Ok(client)
-    }
-
-    fn take_polling(&self, address: IpAddr) -> Result<(), Refusal> {
-        let mut addresses = self.addresses.lock();
-        let own = addresses.entry(address).or_default();
-        let total = self.polling.load(Ordering::Relaxed);
-        if *own >= self.max_polling_per_address || total >= self.max_polling {
-            if *own == 0 {
-                addresses.remove(&address);
-            }
-            return Err(Refusal::Overloaded);
-        }
-        *own += 1;
-        self.polling.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn give_polling(&self, address: IpAddr) {
-        let mut addresses = self.addresses.lock();
-        self.polling.fetch_sub(1, Ordering::Relaxed);
-        if let Some(own) = addresses.get_mut(&address) {
-            *own -= 1;
-            if *own == 0 {
-                addresses.remove(&address);
-            }
-        }
     }
 
     /// Names a polling client's session, so that later requests find it.
@@ -364,9 +334,7 @@ impl Client {
         }
         *websocket = Some(connection);
         self.flow.lock().reset();
-        if self.polling.swap(false, Ordering::Relaxed) {
-            self.clients.give_polling(self.peer.client);
-        }
+        *self.place.lock() = None;
         true
     }
 
@@ -442,9 +410,6 @@ impl fmt::Debug for Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.end();
-        if *self.polling.get_mut() {
-            self.clients.give_polling(self.peer.client);
-        }
         let mut table = self.clients.table.lock();
         table.all.remove(&self.number);
         if let Some(session) = self.session.get_mut().take() {

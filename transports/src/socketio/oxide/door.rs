@@ -1,6 +1,5 @@
 //! The HTTP side of a session: who may shake hands, and what errors look like. Auth comes before the protocol version, as in Node.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -11,7 +10,6 @@ use axum::http::header::{
 };
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use evows_core::http::Peer;
 use tower::ServiceExt;
 
 use super::Service;
@@ -19,7 +17,7 @@ use super::client::{Client, Clients};
 use super::errors::with_numeric_code;
 use crate::engineio::query::Query;
 use crate::engineio::refusal::Refusal;
-use crate::http::Connection;
+use crate::http::{Connection, peer};
 use crate::keys::Keys;
 use crate::socketio::{Carrier, Config};
 
@@ -113,8 +111,7 @@ impl Door {
         if websocket != upgrade {
             return Err(Refusal::BadRequest);
         }
-        let peer = request.extensions().get::<Peer>().copied();
-        let peer = peer.unwrap_or_else(nobody);
+        let peer = peer(&request);
         let listed = query.version.is_some();
         let key = query.key.as_deref();
         let identity = self.keys.identify(listed, key, request.headers(), &peer)?;
@@ -280,12 +277,4 @@ fn target(path: &str, transport: &str, query: &Query) -> Uri {
     }
     // A session id with odd characters was not found in the table; the rest is our own text.
     uri.parse().unwrap_or_default()
-}
-
-fn nobody() -> Peer {
-    let address = IpAddr::from([0, 0, 0, 0]);
-    Peer {
-        tcp: (address, 0).into(),
-        client: address,
-    }
 }
