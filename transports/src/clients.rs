@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::admission::Admission;
 
 /// How often clients are closed while draining.
-const TICK: Duration = Duration::from_millis(50);
+pub(crate) const TICK: Duration = Duration::from_millis(50);
 
 /// Every client of one transport.
 pub(crate) struct Clients {
@@ -140,28 +140,9 @@ impl Clients {
     pub(crate) async fn drain(&self, over: Duration) {
         self.draining.store(true, Ordering::Relaxed);
         let started = Instant::now();
-        let mut tick = tokio::time::interval(TICK);
-        tick.tick().await;
-        let clients = self.all();
         // The last tenth is for those that have not finished by then.
-        let ticks = (over.as_millis() * 9 / 10 / TICK.as_millis()).max(1);
-        let ticks = usize::try_from(ticks).unwrap_or(usize::MAX);
-        let mut told = 0;
-        for tick_number in 1..=ticks {
-            let due = clients.len().saturating_mul(tick_number) / ticks;
-            for client in clients.iter().take(due).skip(told) {
-                client.finish();
-            }
-            told = due;
-            if told == clients.len() {
-                break;
-            }
-            tick.tick().await;
-        }
-        drop(clients);
-        loop {
-            let left = self.left.notified();
-            // Some may have come through the door just before it was shut.
+        spread(&self.all(), over * 9 / 10, |client| client.finish()).await;
+        let tell = || {
             for client in self.all() {
                 if started.elapsed() >= over {
                     client.close("shutdown");
@@ -169,19 +150,45 @@ impl Clients {
                     client.finish();
                 }
             }
-            if self.live() == 0 {
-                return;
-            }
-            tokio::select! {
-                () = left => {}
-                _ = tick.tick() => {}
-            }
-        }
+        };
+        until_gone(&self.left, || self.live(), tell).await;
     }
 
     fn all(&self) -> Vec<Arc<Client>> {
         let table = self.table.lock();
         table.iter().filter_map(|(_, it)| it.upgrade()).collect()
+    }
+}
+
+/// Tells everybody something, spread evenly over so much time.
+pub(crate) async fn spread<T>(all: &[T], over: Duration, tell: impl Fn(&T)) {
+    let ticks = usize::try_from(over.as_millis() / TICK.as_millis());
+    let ticks = ticks.unwrap_or(usize::MAX).max(1);
+    let mut told = 0;
+    for nth in 1..=ticks {
+        let due = all.len().saturating_mul(nth) / ticks;
+        all.iter().take(due).skip(told).for_each(&tell);
+        told = due;
+        if told == all.len() {
+            return;
+        }
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+/// Tells those who are there to go until nobody is: some may have come through the door just before it was shut. `left` is told
+/// whenever one is gone.
+pub(crate) async fn until_gone(left: &Notify, live: impl Fn() -> usize, tell: impl Fn()) {
+    loop {
+        let left = left.notified();
+        tell();
+        if live() == 0 {
+            return;
+        }
+        tokio::select! {
+            () = left => {}
+            () = tokio::time::sleep(TICK) => {}
+        }
     }
 }
 

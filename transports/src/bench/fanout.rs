@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::connection::Target;
 use super::crowd::Crowd;
 use super::ledger::{self, Ledger};
-use super::poster::Load;
+use super::poster::{ANY_INSTANCE, Load};
 use super::process::Watched;
 use super::server;
 use super::{Error, MOST_CLIENTS, ratio};
@@ -185,7 +185,7 @@ impl Options {
                     instances: vec![name],
                 },
                 None => Channels {
-                    instances: vec!["loja1".to_owned()],
+                    instances: vec![ANY_INSTANCE.to_owned()],
                     namespaces: vec!["/".to_owned()],
                     set: Vec::new(),
                 },

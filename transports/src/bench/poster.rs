@@ -10,7 +10,10 @@ use tokio::task::JoinSet;
 use super::envelope::Request;
 use super::http::Http;
 use super::ledger::Ledger;
+use super::server::Server;
 
+/// The instance that events are of where it does not matter.
+pub(super) const ANY_INSTANCE: &str = "loja1";
 /// Time before a poster connects anew.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -42,6 +45,23 @@ struct Pace {
 // === impl Load ===
 
 impl Load {
+    /// So many events of one instance each second, which is of any name where clients follow `/`.
+    pub(super) fn steady(
+        server: &Server,
+        instance: Option<String>,
+        size: u32,
+        rate: u32,
+        posters: u32,
+    ) -> Self {
+        Self {
+            server: server.address,
+            instances: vec![instance.unwrap_or_else(|| ANY_INSTANCE.to_owned())],
+            size: size as usize,
+            posters,
+            rate: Some(rate),
+        }
+    }
+
     /// Starts posting.
     pub(super) fn start(&self, ledger: &Rc<Ledger>) -> Posting {
         let requests: Vec<_> = self

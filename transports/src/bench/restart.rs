@@ -16,9 +16,6 @@ use super::poster::Load;
 use super::returning::{BackOff, Returning, Tally};
 use super::{Error, MOST_CLIENTS, ratio, server};
 
-/// Time for all clients to have joined at first.
-const PATIENCE: Duration = Duration::from_mins(2);
-
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
     #[command(flatten)]
@@ -73,19 +70,9 @@ pub(super) async fn run(options: &Options) -> Result<Value, Error> {
         );
         tasks.spawn_local(client);
     }
-    if !tally.all_joined(options.clients, PATIENCE).await {
-        let message = format!("only {} clients could join", tally.joined.get());
-        return Err(Error::Failed(message));
-    }
-    let load = Load {
-        server: server.address,
-        instances: vec![instance.unwrap_or_else(|| "loja1".to_owned())],
-        size: options.size as usize,
-        // One at a time, so that numbers are in order.
-        posters: 1,
-        rate: Some(options.rate),
-    };
-    let posting = load.start(&ledger);
+    tally.joined_at_first(options.clients).await?;
+    // One poster, so that numbers are in order.
+    let posting = Load::steady(&server, instance, options.size, options.rate, 1).start(&ledger);
     tokio::time::sleep(Duration::from_secs(options.settle.into())).await;
 
     let stopped = Instant::now();

@@ -10,10 +10,12 @@ use tokio::sync::Semaphore;
 use super::account::{Account, Balance};
 use super::connection::{Connection, Event, JoinError, Joined, Session, Target};
 use super::ledger::Ledger;
-use super::ratio;
+use super::{Error, ratio};
 
 /// Time for one client to connect and join: socket.io-client's `timeout`.
 const CONNECT_TIME: Duration = Duration::from_secs(20);
+/// Time for all clients to have joined.
+const PATIENCE: Duration = Duration::from_mins(2);
 /// Time without progress after which nothing more is expected.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -62,11 +64,20 @@ impl Tally {
         })
     }
 
-    /// Waits until `clients` clients have joined; false when that takes longer than `limit`.
-    pub(super) async fn all_joined(&self, clients: u32, limit: Duration) -> bool {
+    /// Waits until `clients` clients have joined, at first.
+    pub(super) async fn joined_at_first(&self, clients: u32) -> Result<(), Error> {
+        if self.all_joined(clients).await {
+            return Ok(());
+        }
+        let message = format!("only {} clients could join", self.joined.get());
+        Err(Error::Failed(message))
+    }
+
+    /// Waits until `clients` clients have joined; false when that takes too long.
+    pub(super) async fn all_joined(&self, clients: u32) -> bool {
         let started = Instant::now();
         while self.joined.get() < clients {
-            if started.elapsed() > limit {
+            if started.elapsed() > PATIENCE {
                 return false;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;

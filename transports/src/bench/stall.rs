@@ -90,14 +90,7 @@ pub(super) async fn run(options: &Options) -> Result<Value, Error> {
             connection.map_err(|error| Error::Failed(format!("a client cannot join: {error}")))?;
         stalling.spawn_local(stall(connection, phases.clone(), Rc::clone(&closed)));
     }
-    let load = Load {
-        server: server.address,
-        instances: vec![instance.unwrap_or_else(|| "loja1".to_owned())],
-        size: options.size as usize,
-        posters: 4,
-        rate: Some(options.rate),
-    };
-    let posting = load.start(&ledger);
+    let posting = Load::steady(&server, instance, options.size, options.rate, 4).start(&ledger);
     tokio::time::sleep(Duration::from_secs(1)).await;
     ledger.take_latency();
     let calm = most_resident(watched.as_ref(), options.before).await?;

@@ -14,9 +14,6 @@ use super::poster::Load;
 use super::returning::{BackOff, Returning, Tally};
 use super::{Error, MOST_CLIENTS, server};
 
-/// Time for all clients to have joined.
-const PATIENCE: Duration = Duration::from_mins(2);
-
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
     #[command(flatten)]
@@ -70,24 +67,14 @@ pub(super) async fn run(options: &Options) -> Result<Value, Error> {
             (options.every, options.down),
         ));
     }
-    if !tally.all_joined(options.clients, PATIENCE).await {
-        let message = format!("only {} clients could join", tally.joined.get());
-        return Err(Error::Failed(message));
-    }
-    let load = Load {
-        server: server.address,
-        instances: vec![instance.unwrap_or_else(|| "loja1".to_owned())],
-        size: options.size as usize,
-        // One at a time, so that numbers are in order.
-        posters: 1,
-        rate: Some(options.rate),
-    };
-    let posting = load.start(&ledger);
+    tally.joined_at_first(options.clients).await?;
+    // One poster, so that numbers are in order.
+    let posting = Load::steady(&server, instance, options.size, options.rate, 1).start(&ledger);
     storm.send_replace(true);
     tokio::time::sleep(Duration::from_secs(options.seconds.into())).await;
     storm.send_replace(false);
     posting.stop().await;
-    let all_back = tally.all_joined(options.clients, PATIENCE).await;
+    let all_back = tally.all_joined(options.clients).await;
     tally.settle(&clients).await;
 
     let mut report = json!({

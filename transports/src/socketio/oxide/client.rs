@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::flow::Flow;
+use crate::clients::{TICK, spread, until_gone};
 use crate::engineio::refusal::Refusal;
 use crate::http::{Connection, Limits, Slot};
 
@@ -25,9 +26,6 @@ const MOST_REFUSED: u32 = 20;
 
 /// How long a client that has shown no key may take to join: it costs as much as one that has.
 const WITHOUT_KEY: Duration = Duration::from_secs(10);
-
-/// How often clients are closed while draining.
-const DRAIN_TICK: Duration = Duration::from_millis(50);
 
 /// Every client of one transport.
 pub(super) struct Clients {
@@ -190,7 +188,7 @@ impl Clients {
 
     /// Closes clients that join nothing for `limit`. Runs as long as the transport does.
     pub(super) async fn expect_joins(clients: Weak<Self>, limit: Duration) {
-        let mut tick = tokio::time::interval((limit / 4).clamp(DRAIN_TICK, Duration::from_secs(1)));
+        let mut tick = tokio::time::interval((limit / 4).clamp(TICK, Duration::from_secs(1)));
         loop {
             tick.tick().await;
             let Some(clients) = clients.upgrade() else {
@@ -216,41 +214,18 @@ impl Clients {
     pub(super) async fn drain(&self, over: Duration, is_idle: impl Fn() -> bool) {
         self.draining.store(true, Ordering::Relaxed);
         let started = Instant::now();
-        let mut tick = tokio::time::interval(DRAIN_TICK);
+        let mut tick = tokio::time::interval(TICK);
         tick.tick().await;
         while !is_idle() && started.elapsed() < over / 2 {
             tick.tick().await;
         }
         // What is queued still has to reach the sockets.
         tick.tick().await;
-        let clients = self.all();
-        let left = over.saturating_sub(started.elapsed());
-        let ticks = (left.as_millis() / DRAIN_TICK.as_millis()).max(1);
-        let slice = clients
-            .len()
-            .div_ceil(usize::try_from(ticks).unwrap_or(usize::MAX))
-            .max(1);
-        for slice in clients.chunks(slice) {
-            for client in slice {
-                client.close("shutdown");
-            }
-            tick.tick().await;
-        }
-        drop(clients);
-        loop {
-            let left = self.left.notified();
-            // Some may have come through the door just before it was shut.
-            for client in self.all() {
-                client.close("shutdown");
-            }
-            if self.live() == 0 {
-                return;
-            }
-            tokio::select! {
-                () = left => {}
-                _ = tick.tick() => {}
-            }
-        }
+        let close = |client: &Arc<Client>| client.close("shutdown");
+        let time = over.saturating_sub(started.elapsed());
+        spread(&self.all(), time, close).await;
+        let close_all = || self.all().iter().for_each(close);
+        until_gone(&self.left, || self.live(), close_all).await;
     }
 
     fn all(&self) -> Vec<Arc<Client>> {
