@@ -14,7 +14,8 @@ use crate::outcome::{Handle, Outcome, Tracker};
 
 /// One event: its name, its instance and its envelope, cheap to clone.
 ///
-/// The envelope is kept exactly as it was received; a filter that only reads never re-encodes it.
+/// The envelope is kept exactly as it was received; a filter that only reads never re-encodes it. It is
+/// always UTF-8, as JSON between systems must be (RFC 8259, 8.1).
 /// [`Event::edit`] gives a filter the document to change, and the bytes are encoded again once, when
 /// somebody asks for them.
 ///
@@ -67,8 +68,10 @@ struct Door<'a> {
 impl Event {
     /// Reads one envelope: a JSON object with the strings `event` and `instance` (contract 1.2).
     ///
-    /// `received_at` is taken once per batch by the source. The bytes are kept as they are.
+    /// `received_at` is taken once per batch by the source. The bytes are kept as they are, unless they are
+    /// not UTF-8: see [`utf8_lossy`].
     pub fn parse(envelope: Bytes, received_at: SystemTime) -> Result<Self, EnvelopeError> {
+        let envelope = utf8_lossy(envelope);
         let door: Door<'_> = serde_json::from_slice(&envelope)?;
         if door.event.is_empty() {
             return Err(EnvelopeError::Empty("event"));
@@ -80,8 +83,8 @@ impl Event {
         Ok(Self::from_parts(name, instance, envelope, received_at))
     }
 
-    /// Makes an event of parts that the caller knows to agree: `envelope` must be a JSON object whose
-    /// `event` is `name` and whose `instance` is `instance`.
+    /// Makes an event of parts that the caller knows to agree: `envelope` must be a JSON object in UTF-8
+    /// whose `event` is `name` and whose `instance` is `instance`.
     pub fn from_parts(
         name: Arc<str>,
         instance: Arc<str>,
@@ -181,7 +184,7 @@ impl Event {
         self
     }
 
-    /// Puts other bytes in the envelope's place, which must still name the same `event` and `instance`.
+    /// Puts other bytes in the envelope's place, which must be UTF-8, and still name the same `event` and `instance`.
     #[must_use]
     pub fn with_envelope(mut self, envelope: Bytes) -> Self {
         let inner = Arc::make_mut(&mut self.inner);
@@ -226,6 +229,16 @@ impl Clone for Event {
             inner: Arc::clone(&self.inner),
             handle: Handle::none(),
         }
+    }
+}
+
+/// The bytes as they are if they are UTF-8; else a copy that has U+FFFD in place of what is not, which is what
+/// Evolution's own decoder makes of it. Without that, one client after another would close its connection
+/// on the text frame that has such bytes (RFC 6455, 8.1).
+pub fn utf8_lossy(bytes: Bytes) -> Bytes {
+    match String::from_utf8_lossy(&bytes) {
+        Cow::Borrowed(_) => bytes,
+        Cow::Owned(text) => text.into(),
     }
 }
 
@@ -311,6 +324,15 @@ mod tests {
         assert!(parse("[]").contains("not an event envelope"));
         assert!(parse(r#"{"instance":"a"}"#).contains("missing field `event`"));
         assert!(parse(r#"{"event":"","instance":"a"}"#).contains("\"event\" is empty"));
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_replaced_at_the_door() {
+        let bytes =
+            Bytes::from_static(b"{\"event\":\"call\",\"instance\":\"a\",\"data\":\"caf\xe9\"}");
+        let event = Event::parse(bytes, SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(event.document()["data"], "caf\u{fffd}");
+        assert!(str::from_utf8(event.envelope()).is_ok());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 
 pub use self::error::{error_response, is_too_large};
-pub use self::query::{bearer, parameter};
+pub use self::query::{key, parameter};
 
 /// The port-owning part of evows. Core is given one by the binary and knows no more about it than this.
 #[async_trait]

@@ -166,7 +166,8 @@ impl Hub {
         watchers.push(watcher);
     }
 
-    /// Appends a batch: each event, in order, to the channels named for it, which are opened as needed.
+    /// Appends a batch: each event, in order, to the channels named for it, which are opened as needed; to the root before any
+    /// other, however they are named, so that who finds an entry elsewhere finds it in the root, too.
     /// Returns the position of the last one, and which channels fill up faster than they are read.
     pub fn publish<'a>(
         &self,
@@ -187,6 +188,9 @@ impl Hub {
                     channels.len() - 1
                 });
                 targets.push(*at);
+            }
+            if let Some(at) = names.iter().position(ChannelName::is_root) {
+                targets[first..=first + at].rotate_right(1);
             }
             events.push((event, first..targets.len()));
         }

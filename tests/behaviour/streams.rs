@@ -2,12 +2,12 @@
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use super::harness::{Evows, KEY, PATIENCE, Setup, message};
+use super::harness::{Connection, Evows, KEY, PATIENCE, Setup, message, until};
 
 /// Both transports on channels that nothing else serves.
 fn setup(transports: &str) -> Setup {
@@ -114,9 +114,8 @@ async fn a_plain_websocket_gets_the_envelopes_of_its_channel_in_order() {
     let evows = setup(BOTH).start().await;
     evows.create_and_set("a", &[]).await;
     evows.create_and_set("b", &[]).await;
-    let mut all = Plain::open(&evows, &format!("/ws?apikey={KEY}"))
-        .await
-        .unwrap();
+    let path = format!("/ws?apikey={KEY}&positions=envelope");
+    let mut all = Plain::open(&evows, &path).await.unwrap();
     let mut one = Plain::open(&evows, &format!("/ws/a?apikey={KEY}"))
         .await
         .unwrap();
@@ -139,7 +138,8 @@ async fn a_plain_websocket_gets_the_envelopes_of_its_channel_in_order() {
         );
     }
     for n in [0, 2, 4, 6, 8] {
-        assert_eq!(id(&one.next().await.unwrap()), n.to_string());
+        // To whom positions are nothing, an envelope is what it was.
+        assert_eq!(one.next().await.unwrap(), message("a", &n.to_string()));
     }
 
     // Resumed from a position: told where it starts, then all of it.
@@ -160,6 +160,8 @@ async fn a_stream_of_events_resumes_from_its_last_id() {
     let evows = setup(BOTH).start().await;
     evows.create_and_set("a", &[]).await;
     let (head, mut events) = Events::open(&evows, "/sse/a", "").await;
+    // Where it starts is known before anything has come.
+    assert!(events.line().await.starts_with("id: "));
     assert!(head.starts_with("http/1.0 200"), "{head}");
     assert!(head.contains("content-type: text/event-stream\n"), "{head}");
     assert!(head.contains("cache-control: no-store\n"), "{head}");
@@ -177,8 +179,8 @@ async fn a_stream_of_events_resumes_from_its_last_id() {
     let (_, mut events) = Events::open(&evows, "/sse/a?since=earliest", &last).await;
     let ready = events.next().await;
     assert_eq!(
-        (&*ready.name, &ready.data["from"]),
-        ("evows:ready", &json!(first.id))
+        (&*ready.name, &ready.data["from"], &ready.id),
+        ("evows:ready", &json!(first.id), &first.id)
     );
     for n in 1..3 {
         assert_eq!(events.next().await.data, message("a", &n.to_string()));
@@ -208,8 +210,9 @@ async fn keys_and_channels_are_checked_as_everywhere() {
         ("/sse/b", &*token, 404, "Invalid namespace"),
         ("/sse/nobody", KEY, 404, "Invalid namespace"),
         ("/sse/a?since=yesterday", KEY, 400, "earliest"),
-        ("/ws/nobody", KEY, 404, "Invalid namespace"),
         ("/ws/a", KEY, 426, "ws://"),
+        ("/ws/a?positions=all", KEY, 400, "envelope"),
+        ("/history?apikey=", KEY, 200, "entries"),
         ("/history/b", &*token, 404, "no channel"),
         ("/history", &*token, 401, "Unauthorized"),
         ("/history", KEY, 200, "entries"),
@@ -221,6 +224,15 @@ async fn keys_and_channels_are_checked_as_everywhere() {
         let reply = evows.request("GET", path, headers, "").await;
         assert_eq!(reply.status, status, "{path} {}", reply.body);
         assert!(reply.body.contains(text), "{path} {}", reply.body);
+    }
+    for (path, status) in [
+        ("/ws/nobody?apikey=", 401),
+        (&*format!("/ws/nobody?apikey={KEY}"), 404),
+    ] {
+        match Plain::open(&evows, path).await {
+            Err(Error::Http(reply)) => assert_eq!(reply.status(), status, "{path}"),
+            other => panic!("{path}: {:?}", other.err()),
+        }
     }
 }
 
@@ -243,6 +255,76 @@ async fn history_pages_through_what_clients_got() {
         page["next"].as_str().unwrap().clone_into(&mut since);
     }
     assert_eq!(seen, ["0", "1", "2", "3", "4"]);
+}
+
+/// A client of `/sse` that reads nothing, and more waiting for it than the sockets take.
+async fn stalled(evows: &Evows) -> TcpStream {
+    let (_, mut events) = Events::open(evows, "/sse", "").await;
+    assert!(events.line().await.starts_with("id: "));
+    let text = "x".repeat(256 * 1024);
+    for n in 0..40 {
+        evows.post(&message("a", &format!("{n} {text}"))).await;
+    }
+    events.0.into_inner()
+}
+
+async fn closed(mut stream: TcpStream) {
+    let mut rest = Vec::new();
+    let closed = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
+    assert!(closed.is_ok(), "a stalled client was kept");
+}
+
+#[tokio::test]
+async fn a_stream_of_events_that_nobody_reads_is_closed_by_either_limit() {
+    for (limits, reason) in [
+        ("limits.max_lag = \"200ms\"\n", "slow"),
+        (
+            "limits.max_lag = \"10m\"\nlimits.max_lag_bytes = \"1MiB\"\n",
+            "slow",
+        ),
+        ("limits.max_lag = \"10m\"\n[hub]\nevents = 10\n", "gap"),
+    ] {
+        let transports = format!("[transports.events]\ntype = \"sse\"\n{limits}");
+        let evows = setup(&transports).start().await;
+        let stalled = stalled(&evows).await;
+        let said = format!("reason=\"{reason}\"");
+        until(limits, || evows.stderr().text().contains(&said)).await;
+        closed(stalled).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_events_that_nobody_reads_does_not_keep_it_from_stopping() {
+    let transports = "[transports.events]\ntype = \"sse\"\nlimits.max_lag = \"10m\"\n";
+    let evows = setup(transports)
+        .server("drain_timeout = \"300ms\"\nshutdown_timeout = \"15s\"")
+        .start()
+        .await;
+    let stalled = stalled(&evows).await;
+    evows.signal(rustix::process::Signal::TERM);
+    let ended = evows.ended().await;
+    assert!(ended.status.success(), "{}: {}", ended.status, ended.stderr);
+    closed(stalled).await;
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_utf8_close_nobody() {
+    let evows = setup(BOTH).start().await;
+    let mut plain = Plain::open(&evows, &format!("/ws?apikey={KEY}"))
+        .await
+        .unwrap();
+    let body = b"{\"event\":\"call\",\"instance\":\"a\",\"data\":\"caf\xe9\"}";
+    let length = body.len();
+    let head = format!("POST /webhook HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+    let mut connection = Connection::open(evows.address()).await.unwrap();
+    connection
+        .send(&[head.as_bytes(), body].concat())
+        .await
+        .unwrap();
+    assert_eq!(connection.reply().await.unwrap().status, 200);
+    evows.post(&message("a", "next")).await;
+    assert_eq!(plain.next().await.unwrap()["data"], "caf\u{fffd}");
+    assert_eq!(id(&plain.next().await.unwrap()), "next");
 }
 
 #[tokio::test]

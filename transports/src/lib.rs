@@ -2,6 +2,7 @@
 
 mod admission;
 mod bench;
+mod check;
 mod clients;
 pub mod engineio;
 pub mod feed;

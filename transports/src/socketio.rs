@@ -29,6 +29,7 @@ use self::files::Files;
 use self::forward::Forward;
 use self::native::Native;
 use self::oxide::Oxide;
+use crate::check;
 use crate::engineio;
 use crate::keys::Keys;
 
@@ -270,21 +271,13 @@ impl TransportPlugin for SocketIo {
                 "name \"polling\", \"websocket\", or both",
             );
         }
-        for (key, period) in [
+        problems.extend(check::times([
             ("ping_interval", config.ping_interval),
             ("ping_timeout", config.ping_timeout),
             ("connect_timeout", config.connect_timeout),
             ("max_lag", config.max_lag),
             ("upgrade_timeout", config.upgrade_timeout),
-        ] {
-            if period.0.is_zero() {
-                problem(
-                    key,
-                    "a time of nothing would close every client",
-                    "such as \"10s\"",
-                );
-            }
-        }
+        ]));
         if let Some(url) = &config.forward_send_node {
             problems.extend(Forward::check(url).err().map(forward_problem));
             if config.engine == Engine::Socketioxide {
@@ -297,14 +290,7 @@ impl TransportPlugin for SocketIo {
                 );
             }
         }
-        let mut problem = |key: &str, message: &str, help: &str| {
-            problems.push(
-                Problem::new("invalid-value", message)
-                    .at_key(key)
-                    .help(help),
-            );
-        };
-        for (key, limit) in [
+        problems.extend(check::limits([
             ("max_payload", config.max_payload.0),
             ("max_lag_bytes", config.max_lag_bytes.0),
             ("max_inbound_rate", config.max_inbound_rate.into()),
@@ -312,15 +298,7 @@ impl TransportPlugin for SocketIo {
                 "max_namespaces_per_client",
                 config.max_namespaces_per_client.into(),
             ),
-        ] {
-            if limit == 0 {
-                problem(
-                    key,
-                    "a limit of 0 refuses everything",
-                    "leave it out for the default",
-                );
-            }
-        }
+        ]));
         problems
     }
 

@@ -12,7 +12,8 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -26,20 +27,24 @@ use axum::http::{HeaderName, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use evows_core::config::{Period, Problem};
-use evows_core::hub::{Entry, Frame};
+use evows_core::hub::{Entry, Frame, Variant};
 use evows_core::plugin::{BuildContext, BuildError, Transport, TransportPlugin};
 use evows_core::register_transport;
-use futures_util::Stream;
+use futures_util::StreamExt;
+use futures_util::stream::poll_fn as poll_stream;
 use memchr::memchr2;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use crate::check;
 use crate::clients::{Client, Told};
 use crate::engineio::Close;
 use crate::feed::{Batch, Item};
-use crate::stream::{Door, Entrance, Follower, Limits, check_path};
+use crate::http::Connection;
+use crate::stream::{self, Door, Entrance, Follower, Limits};
 
 /// What a browser repeats when it comes back.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -48,6 +53,10 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 
 /// Bytes from which on a piece is not copied.
 const LARGE: usize = 4096;
+/// Bytes that are handed out together, or one event.
+const MOST_BYTES: usize = 16 * 1024;
+/// Gaps told to a client that takes nothing.
+const MOST_TOLD: usize = 64;
 
 /// How clients are served.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -66,13 +75,15 @@ pub struct Sse(Arc<Shared>);
 
 struct Shared {
     door: Door,
+    variant: Variant,
     keep_alive: Duration,
 }
 
-/// One client's answer, which does not end.
+/// One client: a task beside the one that writes its answer, which sleeps for as long as the client takes nothing.
 struct Events {
     follower: Follower,
     client: Arc<Client>,
+    connection: Option<Connection>,
     pieces: VecDeque<Bytes>,
     quiet: Interval,
 }
@@ -102,20 +113,15 @@ impl TransportPlugin for Sse {
     type Config = Config;
 
     fn check(config: &Config) -> Vec<Problem> {
-        let keep_alive = config.keep_alive.0.is_zero().then(|| {
-            Problem::new("invalid-value", "a comment all the time is too often")
-                .at_key("keep_alive")
-                .help("such as \"15s\"")
-        });
-        check_path(&config.path)
-            .into_iter()
-            .chain(keep_alive)
-            .collect()
+        let mut problems = stream::check(&config.path, &config.limits);
+        problems.extend(check::times([("keep_alive", config.keep_alive)]));
+        problems
     }
 
     fn build(config: Config, cx: &BuildContext) -> Result<Self, BuildError> {
         let shared = Arc::new(Shared {
             door: Door::new(&config.path, &config.limits, cx),
+            variant: Variant::unique(),
             keep_alive: config.keep_alive.0,
         });
         let router = Router::new().fallback(enter);
@@ -146,91 +152,157 @@ async fn enter(State(shared): State<Arc<Shared>>, request: Request) -> Response 
     let Entrance {
         mut follower,
         client,
-    } = match shared.door.enter(&request, last) {
+    } = match shared.door.enter(&request, last, shared.variant) {
         Ok(entrance) => entrance,
         Err(refused) => return refused,
     };
     let mut quiet = tokio::time::interval(shared.keep_alive);
     quiet.set_missed_tick_behavior(MissedTickBehavior::Delay);
     quiet.reset();
-    let mut pieces = VecDeque::new();
-    if let Some(data) = follower.ready.take() {
-        pieces.push_back(own("ready", &data));
-    }
+    // Browsers keep an id without an event, too: whoever is cut off before the first event gets it when it comes back.
+    let from = follower.position().map(|from| format!("id: {from}\n"));
+    let ready = follower.ready.take().map(|data| own("ready", &data));
+    let first = from.unwrap_or_default() + ready.as_deref().unwrap_or("\n");
+    // No more than one piece is on its way, so that what waits does so in the channel.
+    let (body, mut taken) = mpsc::channel(1);
     let events = Events {
         follower,
         client,
-        pieces,
+        connection: request.extensions().get::<Connection>().cloned(),
+        pieces: VecDeque::from([first.into()]),
         quiet,
     };
+    // It ends with its connection, which the server and `Clients` can close.
+    tokio::spawn(events.run(body));
+    let pieces = poll_stream(move |cx| taken.poll_recv(cx));
     let headers = [
         (CONTENT_TYPE, "text/event-stream"),
         (CACHE_CONTROL, "no-store"),
         (ACCEL_BUFFERING, "no"),
     ];
-    (headers, Body::from_stream(events)).into_response()
+    (headers, Body::from_stream(pieces.map(Ok::<_, Infallible>))).into_response()
 }
 
 // === impl Events ===
 
-impl Stream for Events {
-    type Item = Result<Bytes, Infallible>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        loop {
-            if let Some(piece) = this.pieces.pop_front() {
-                return Poll::Ready(Some(Ok(piece)));
-            }
-            let told = this.client.told(cx);
-            if let Some(Told::Close(reason)) = told {
-                return this.end(reason);
-            }
-            let (mut batch, pieces) = (Batch::default(), &mut this.pieces);
-            let filled = this.follower.poll_fill(cx, &mut batch, frame, |gap| {
-                pieces.push_back(own("gap", &gap));
-            });
-            match filled {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(Close(reason))) => return this.end(reason),
-                Poll::Pending if told == Some(Told::Finish) => return this.end("shutdown"),
-                Poll::Pending => {
-                    if this.quiet.poll_tick(cx).is_pending() {
-                        return Poll::Pending;
-                    }
-                    this.pieces.push_back(Bytes::from_static(b":\n\n"));
-                }
-            }
-            this.pieces.extend(joined(&batch));
-            this.follower.passed(&batch, batch.len());
-            let clients = this.client.clients();
-            clients.deliveries.inc_by(batch.deliveries(batch.len()));
+impl Events {
+    async fn run(mut self, body: mpsc::Sender<Bytes>) {
+        let Close(reason) = self.serve(&body).await;
+        let connection = self.connection.as_ref();
+        // Its guard may have given up on the client before.
+        let first = connection.and_then(Connection::closed_reason);
+        self.client.ended(first.unwrap_or(reason));
+        // An answer ends in order only where its client takes it.
+        if let Some(connection) = connection.filter(|_| self.is_held(&body)) {
+            connection.close(reason);
         }
     }
-}
 
-impl Events {
-    fn end(&self, reason: &'static str) -> Poll<Option<Result<Bytes, Infallible>>> {
-        self.client.ended(reason);
-        Poll::Ready(None)
+    /// Serves the client until one side has had enough.
+    async fn serve(&mut self, body: &mpsc::Sender<Bytes>) -> Close {
+        loop {
+            while let Some(piece) = self.pieces.pop_front() {
+                tokio::select! {
+                    biased;
+                    place = body.reserve() => match place {
+                        Ok(place) => place.send(piece),
+                        Err(_) => return Close("transport_close"),
+                    },
+                    close = self.stalled() => return close,
+                }
+            }
+            tokio::select! {
+                biased;
+                () = body.closed() => return Close("transport_close"),
+                filled = poll_fn(|cx| self.poll_fill(cx, body)) => {
+                    if let Err(close) = filled {
+                        return close;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for something to hand out.
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mpsc::Sender<Bytes>,
+    ) -> Poll<Result<(), Close>> {
+        let told = self.client.told(cx);
+        if let Some(Told::Close(reason)) = told {
+            return Poll::Ready(Err(Close(reason)));
+        }
+        let (mut batch, pieces) = (Batch::default(), &mut self.pieces);
+        let filled = self.follower.poll_fill(cx, &mut batch, frame, |gap| {
+            pieces.push_back(own("gap", &gap).into());
+        });
+        if filled.is_ready() {
+            let count = some_of(&batch);
+            self.pieces.extend(joined(&batch, count));
+            self.follower.passed(&batch, count);
+            let clients = self.client.clients();
+            clients.deliveries.inc_by(batch.deliveries(count));
+            return filled;
+        }
+        // Who drains tells it again and again.
+        if told == Some(Told::Finish) && !self.is_held(body) {
+            return Poll::Ready(Err(Close("shutdown")));
+        }
+        self.quiet.poll_tick(cx).map(|_| {
+            self.pieces.push_back(Bytes::from_static(b":\n\n"));
+            Ok(())
+        })
+    }
+
+    /// The client takes nothing: until it has to go.
+    async fn stalled(&mut self) -> Close {
+        let max_lag = self.follower.max_lag();
+        let mut late = pin!(tokio::time::sleep(max_lag));
+        poll_fn(|cx| {
+            if let Some(Told::Close(reason)) = self.client.told(cx) {
+                return Poll::Ready(Close(reason));
+            }
+            while late.as_mut().poll(cx).is_ready() || self.follower.is_too_far_behind() {
+                let pieces = &mut self.pieces;
+                let lags = self.follower.lags(|gap| {
+                    pieces.push_back(own("gap", &gap).into());
+                });
+                match lags {
+                    // It does not even take what it is told of that.
+                    Ok(()) if pieces.len() > MOST_TOLD => return Poll::Ready(Close("slow")),
+                    Ok(()) => late.as_mut().reset(Instant::now() + max_lag),
+                    Err(close) => return Poll::Ready(close),
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Whether something was handed out that the client has not taken.
+    fn is_held(&self, body: &mpsc::Sender<Bytes>) -> bool {
+        body.capacity() == 0 || self.connection.as_ref().is_some_and(Connection::is_blocked)
     }
 }
 
-impl Drop for Events {
-    fn drop(&mut self) {
-        self.client.ended("transport_close");
-    }
+/// How many entries of a batch are handed out together: what is handed out waits in memory.
+fn some_of(batch: &Batch) -> usize {
+    let mut bytes = 0;
+    let fits = batch.items().iter().take_while(|item| {
+        let first = bytes == 0;
+        bytes += item.len();
+        first || bytes <= MOST_BYTES
+    });
+    fits.count()
 }
 
-/// The bytes of a batch. Small pieces are joined, because each is a chunk of HTTP of its own; large ones stay shared.
-fn joined(batch: &Batch) -> Vec<Bytes> {
+/// The bytes of the first entries of a batch. Small pieces are joined, because each is a chunk of HTTP of its own; large ones stay
+/// shared.
+fn joined(batch: &Batch, count: usize) -> Vec<Bytes> {
     let (mut pieces, mut small) = (Vec::new(), BytesMut::new());
-    for piece in batch
-        .items()
-        .iter()
-        .filter_map(Item::frame)
-        .flat_map(Frame::pieces)
-    {
+    let items = batch.items().iter().take(count);
+    for piece in items.filter_map(Item::frame).flat_map(Frame::pieces) {
         if piece.len() < LARGE {
             small.extend_from_slice(piece);
             continue;
@@ -259,6 +331,6 @@ fn frame(entry: &Entry) -> Frame {
 }
 
 /// An event of evows itself.
-fn own(name: &str, data: &Value) -> Bytes {
-    format!("event: evows:{name}\ndata: {data}\n\n").into()
+fn own(name: &str, data: &Value) -> String {
+    format!("event: evows:{name}\ndata: {data}\n\n")
 }

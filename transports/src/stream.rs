@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::header::RETRY_AFTER;
@@ -9,8 +10,8 @@ use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use bytes::Bytes;
 use evows_core::config::{Period, Problem, Size};
-use evows_core::http::{bearer, error_response, parameter};
-use evows_core::hub::{ChannelName, Entry, Frame, Hub, Resume, Since, Start, Variant};
+use evows_core::http::{error_response, key, parameter};
+use evows_core::hub::{ChannelName, Entry, Frame, Hub, Position, Resume, Since, Start, Variant};
 use evows_core::plugin::BuildContext;
 use percent_encoding::percent_decode_str;
 use schemars::JsonSchema;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::admission::Admission;
+use crate::check;
 use crate::clients::{Client, Clients, Shut};
 use crate::engineio::{Close, Outbox, Refusal};
 use crate::feed::{Batch, Feed, Slow};
@@ -46,7 +48,8 @@ pub(crate) struct Door {
     keys: Keys,
     pub(crate) clients: Arc<Clients>,
     slow: Slow,
-    variant: Variant,
+    max_lag: Duration,
+    max_lag_bytes: u64,
 }
 
 /// A client that may come in, and where it starts.
@@ -59,6 +62,8 @@ pub(crate) struct Entrance {
 pub(crate) struct Follower {
     feed: Feed<()>,
     slow: Slow,
+    max_lag: Duration,
+    max_lag_bytes: u64,
     /// What the client is told first.
     pub(crate) ready: Option<Value>,
 }
@@ -76,17 +81,20 @@ impl Default for Limits {
     }
 }
 
-/// What is wrong with a path.
-pub(crate) fn check_path(path: &str) -> Option<Problem> {
+/// What is wrong with the options that plain transports have in common.
+pub(crate) fn check(path: &str, limits: &Limits) -> Vec<Problem> {
     let wrong = !path.starts_with('/') || path.ends_with('/');
-    wrong.then(|| {
+    let path = wrong.then(|| {
         Problem::new(
             "invalid-value",
             "the path needs a slash in front and none behind",
         )
         .at_key("path")
         .help("such as \"/events\"")
-    })
+    });
+    let times = check::times([("limits.max_lag", limits.max_lag)]);
+    let limits = check::limits([("limits.max_lag_bytes", limits.max_lag_bytes.0)]);
+    path.into_iter().chain(times).chain(limits).collect()
 }
 
 // === impl Door ===
@@ -109,20 +117,23 @@ impl Door {
                 clients: Arc::clone(&clients),
             },
             clients,
-            variant: Variant::unique(),
+            max_lag: limits.max_lag.0,
+            max_lag_bytes: limits.max_lag_bytes.0,
         }
     }
 
-    /// Decides about a request, `last` being the position that its sender says it has beside the query. The error is the answer.
+    /// Decides about a request, `last` being the position that its sender says it has beside the query; its events will be framed
+    /// in `variant`. The error is the answer.
     pub(crate) fn enter(
         &self,
         request: &Request,
         last: Option<&str>,
+        variant: Variant,
     ) -> Result<Entrance, Response> {
         let (uri, headers) = (request.uri(), request.headers());
         let parameter = |wanted| parameter(uri.query().unwrap_or_default(), wanted);
         let name = self.name(uri)?;
-        let key = parameter("apikey").or_else(|| bearer(headers).map(str::to_owned));
+        let key = key(uri.query().unwrap_or_default(), headers);
         let peer = peer(request);
         let identity = self.keys.identify(true, key.as_deref(), headers, &peer);
         let identity = identity.map_err(|error| {
@@ -157,10 +168,12 @@ impl Door {
         let resume = since.map(|since| channel.resume(&since));
         let start = resume.map_or(Start::Head, |resume| Start::After(resume.from.offset));
         let mut feed = Feed::new();
-        feed.follow(channel.follow(start), self.variant, ());
+        feed.follow(channel.follow(start), variant, ());
         let follower = Follower {
             feed,
             slow: self.slow.clone(),
+            max_lag: self.max_lag,
+            max_lag_bytes: self.max_lag_bytes,
             ready: resume.map(|resume| ready(&resume)),
         };
         let client = self.clients.enter(peer);
@@ -184,7 +197,13 @@ impl Door {
         }
     }
 
-    fn refuse(&self, status: StatusCode, reason: &'static str, message: &str) -> Response {
+    /// The answer to a request that does not come in, counted.
+    pub(crate) fn refuse(
+        &self,
+        status: StatusCode,
+        reason: &'static str,
+        message: &str,
+    ) -> Response {
         self.clients.refuse(reason);
         error_response(status, vec![message])
     }
@@ -230,6 +249,21 @@ impl Follower {
 
     pub(crate) fn bytes_behind(&self) -> u64 {
         self.feed.bytes_behind()
+    }
+
+    /// How long the client may take nothing.
+    pub(crate) fn max_lag(&self) -> Duration {
+        self.max_lag
+    }
+
+    /// Whether more waits for a client that takes nothing than may.
+    pub(crate) fn is_too_far_behind(&self) -> bool {
+        self.is_overrun() || self.bytes_behind() > self.max_lag_bytes
+    }
+
+    /// The position behind which it reads on.
+    pub(crate) fn position(&self) -> Option<Position> {
+        self.feed.list().first().map(|it| it.cursor.position())
     }
 
     /// The client takes nothing: it goes, or what waits for it does.

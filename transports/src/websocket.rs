@@ -2,9 +2,9 @@
 //!
 //! `GET /ws` follows every instance, `GET /ws/<instance>` one. The key comes as `?apikey=`, in the header `apikey`, or as
 //! `Authorization: Bearer`. `?since=` asks for what was missed; the first message is then
-//! `{"_evows":{"ready":{"from":…,"head":…,"recovered":…,"gap":…}}}`. Each envelope ends with the member
-//! `"_evows":{"position":"<epoch>:<offset>"}` where `positions` says so, so that a client knows what to ask for. What clients send
-//! is ignored, and counted.
+//! `{"_evows":{"ready":{"from":…,"head":…,"recovered":…,"gap":…}}}`. With `?positions=envelope` each envelope
+//! ends with the member `"_evows":{"position":"<epoch>:<offset>"}`, so that a client knows what to ask for. What clients send is
+//! ignored, and counted.
 //!
 //! ```toml
 //! [transports.plain]
@@ -19,21 +19,25 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::header::{CONNECTION, SEC_WEBSOCKET_VERSION, UPGRADE};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
 use evows_core::config::{Period, Problem, Size};
-use evows_core::http::error_response;
-use evows_core::hub::{Entry, Frame};
+use evows_core::http::parameter;
+use evows_core::hub::{Entry, Frame, Variant};
 use evows_core::plugin::{BuildContext, BuildError, Transport, TransportPlugin};
 use evows_core::register_transport;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::check;
 use crate::engineio::{self, Close, Message, Outbox, Session, Websocket, switch, taken};
 use crate::feed::Batch;
-use crate::stream::{Door, Entrance, Follower, Limits, check_path, tell, with_position};
+use crate::stream::{self, Door, Entrance, Follower, Limits, tell, with_position};
+
 use crate::ws::frame::{Header, Opcode};
+use crate::ws::handshake::{self, HandshakeError};
 
 /// How plain WebSocket clients are served.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -41,8 +45,6 @@ use crate::ws::frame::{Header, Opcode};
 pub struct Config {
     /// Where `/` is followed; an instance's channel is followed below it.
     pub path: String,
-    /// Whether envelopes end with their position.
-    pub positions: bool,
     /// Time between pings.
     pub ping_interval: Period,
     /// Time for the answer to a ping, after which the client is gone.
@@ -61,13 +63,15 @@ pub struct PlainWebSocket(Arc<Shared>);
 struct Shared {
     door: Door,
     options: Arc<engineio::Options>,
-    positions: bool,
+    bare: Variant,
+    positioned: Variant,
 }
 
 /// One client.
 struct Plain {
     follower: Follower,
     shared: Arc<Shared>,
+    positions: bool,
 }
 
 register_transport!(
@@ -82,7 +86,6 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             path: "/ws".to_owned(),
-            positions: true,
             ping_interval: Period::seconds(25),
             ping_timeout: Period::seconds(20),
             max_payload: Size(64 * 1024),
@@ -99,7 +102,16 @@ impl TransportPlugin for PlainWebSocket {
     type Config = Config;
 
     fn check(config: &Config) -> Vec<Problem> {
-        check_path(&config.path).into_iter().collect()
+        let mut problems = stream::check(&config.path, &config.limits);
+        problems.extend(check::times([
+            ("ping_interval", config.ping_interval),
+            ("ping_timeout", config.ping_timeout),
+        ]));
+        problems.extend(check::limits([
+            ("max_payload", config.max_payload.0),
+            ("max_inbound_rate", config.max_inbound_rate.into()),
+        ]));
+        problems
     }
 
     fn build(config: Config, cx: &BuildContext) -> Result<Self, BuildError> {
@@ -115,7 +127,8 @@ impl TransportPlugin for PlainWebSocket {
         let shared = Arc::new(Shared {
             door: Door::new(&config.path, &config.limits, cx),
             options: Arc::new(options),
-            positions: config.positions,
+            bare: Variant::unique(),
+            positioned: Variant::unique(),
         });
         let router = Router::new().fallback(enter);
         cx.mount(&config.path, router.with_state(Arc::clone(&shared)));
@@ -135,16 +148,34 @@ impl Transport for PlainWebSocket {
 }
 
 async fn enter(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let positions = parameter(request.uri().query().unwrap_or_default(), "positions");
+    let positions = match positions.as_deref() {
+        None | Some("") => false,
+        Some("envelope") => true,
+        Some(_) => {
+            let message = "`positions` may be `envelope`, or be left out";
+            return shared
+                .door
+                .refuse(StatusCode::BAD_REQUEST, "bad_request", message);
+        }
+    };
+    if let Err(error) = handshake::accept(request.headers()) {
+        return not_a_websocket(&shared.door, error);
+    }
+    let variant = if positions {
+        shared.positioned
+    } else {
+        shared.bare
+    };
     let Entrance {
         mut follower,
         client,
-    } = match shared.door.enter(&request, None) {
+    } = match shared.door.enter(&request, None, variant) {
         Ok(entrance) => entrance,
         Err(refused) => return refused,
     };
     let Ok((response, upgrade)) = switch(request) else {
-        let message = "this path is for WebSockets: connect with ws://, not http://";
-        return error_response(StatusCode::UPGRADE_REQUIRED, vec![message]);
+        return not_a_websocket(&shared.door, HandshakeError::NoUpgrade);
     };
     let mut out = Outbox::default();
     if let Some(data) = follower.ready.take() {
@@ -154,10 +185,34 @@ async fn enter(State(shared): State<Arc<Shared>>, request: Request) -> Response 
     tokio::spawn(async move {
         let options = Arc::clone(&shared.options);
         if let Some(socket) = taken(upgrade, &options, &client).await {
-            let session = Plain { follower, shared };
+            let session = Plain {
+                follower,
+                shared,
+                positions,
+            };
             tokio::spawn(Websocket::new(socket, session, out, client, options).run());
         }
     });
+    response
+}
+
+/// The answer to a request that is no opening handshake (RFC 9110, 15.5.22; RFC 6455, 4.4).
+fn not_a_websocket(door: &Door, error: HandshakeError) -> Response {
+    let (status, message) = match error {
+        HandshakeError::NoUpgrade => (
+            StatusCode::UPGRADE_REQUIRED,
+            "this path is for WebSockets: connect with ws://, not http://".to_owned(),
+        ),
+        HandshakeError::Version => (StatusCode::UPGRADE_REQUIRED, error.to_string()),
+        HandshakeError::Key => (StatusCode::BAD_REQUEST, error.to_string()),
+    };
+    let mut response = door.refuse(status, "not_a_websocket", &message);
+    if status == StatusCode::UPGRADE_REQUIRED {
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    }
     response
 }
 
@@ -177,7 +232,7 @@ impl Session for Plain {
         batch: &mut Batch,
         out: &mut Outbox,
     ) -> Poll<Result<(), Close>> {
-        let positions = self.shared.positions;
+        let positions = self.positions;
         let frame = |entry: &Entry| frame(entry, positions);
         self.follower
             .poll_fill(cx, batch, frame, |gap| tell(out, "gap", &gap))

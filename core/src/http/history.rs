@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
 
-use super::{bearer, error_response, parameter};
+use super::{error_response, key, parameter};
 use crate::access::Access;
 use crate::hub::{Channel, ChannelName, Hub, Since};
 
@@ -93,10 +93,7 @@ impl History {
         headers: &HeaderMap,
         query: &str,
     ) -> Result<Response, Response> {
-        let header = headers.get("apikey").and_then(|value| value.to_str().ok());
-        let in_query = parameter(query, "apikey");
-        let key = in_query.as_deref().or(header).or_else(|| bearer(headers));
-        let identity = key.and_then(|key| self.access.identify(key));
+        let identity = key(query, headers).and_then(|key| self.access.identify(&key));
         let unauthorized = || error_response(StatusCode::UNAUTHORIZED, "Unauthorized");
         let identity = identity.ok_or_else(unauthorized)?;
         if !self.access.may_follow(&identity, name) {

@@ -72,6 +72,14 @@ impl Cursor {
         self.after
     }
 
+    /// The position of the last entry that was read past.
+    pub fn position(&self) -> Position {
+        Position {
+            epoch: self.channel.head().epoch,
+            offset: self.after,
+        }
+    }
+
     /// Whether entries wait.
     pub fn is_behind(&self) -> bool {
         self.channel.newest() > self.after

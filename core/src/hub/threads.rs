@@ -154,3 +154,21 @@ fn every_entry_is_seen_once_and_nobody_sleeps_on() {
 fn what_is_overrun_is_told() {
     play(|| scene(2));
 }
+
+#[test]
+fn what_is_in_a_channel_is_in_the_root() {
+    play(|| {
+        let hub = Arc::new(Hub::new(Retention::default()));
+        let [root, own] = names().map(|name| hub.open(&name));
+        let publisher = {
+            let hub = Arc::clone(&hub);
+            let [root, own] = names();
+            spawn(move || publish(&hub, &[own, root], 3))
+        };
+        for _ in 0..4 {
+            let seen = own.head();
+            assert!(root.head().offset >= seen.offset, "{seen}");
+        }
+        publisher.join().unwrap();
+    });
+}

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -32,6 +32,7 @@ struct State {
     writer: AtomicWaker,
     read: AtomicU64,
     written: AtomicU64,
+    blocked: AtomicBool,
     /// What was read when the last response was ready.
     answered: AtomicU64,
 }
@@ -84,6 +85,11 @@ impl Connection {
     /// there is something to write is a peer that does not read.
     pub fn written(&self) -> u64 {
         self.0.written.load(Ordering::Relaxed)
+    }
+
+    /// Whether a write waits for the peer to read.
+    pub fn is_blocked(&self) -> bool {
+        self.0.blocked.load(Ordering::Relaxed)
     }
 
     /// Notes that everything read so far is answered.
@@ -148,6 +154,8 @@ impl<S: Socket> Guarded<S> {
             Poll::Ready(Ok(_)) => self.stall = None,
             Poll::Pending => {}
         }
+        let state = &self.connection.0;
+        state.blocked.store(outcome.is_pending(), Ordering::Relaxed);
         if outcome.is_ready() {
             return outcome;
         }

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use evows_core::{EnvelopeError, Event};
+use evows_core::{EnvelopeError, Event, utf8_lossy};
 use serde_json::value::RawValue;
 
 /// Why a body is not a batch.
@@ -18,6 +18,8 @@ pub(super) fn parse(body: &Bytes, most: usize, now: SystemTime) -> Result<Vec<Ev
         place,
         reason: reason(error),
     };
+    // The whole of it here, since the parts of a batch are looked for in text.
+    let body = &utf8_lossy(body.clone());
     let first = body.iter().position(|byte| !byte.is_ascii_whitespace());
     match first.and_then(|at| body.get(at)) {
         None => Err(Bad::At {
@@ -137,5 +139,24 @@ mod tests {
         assert_eq!(slices(format!("[{EVENT},{EVENT}]")), [false; 2]);
         assert_eq!(slices(format!("[{EVENT}]")), [true]);
         assert_eq!(slices(EVENT.to_owned()), [true]);
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_cost_nobody_an_event() {
+        let event = b"{\"event\":\"call\",\"instance\":\"loja1\",\"data\":\"caf\xe9\"}".as_slice();
+        for body in [
+            event.to_vec(),
+            [b"[", event, b"]"].concat(),
+            [event, b"\n", event].concat(),
+        ] {
+            let Ok(events) = parse(&body.into(), 10, SystemTime::UNIX_EPOCH) else {
+                panic!("not a batch");
+            };
+            assert!(
+                events
+                    .iter()
+                    .all(|it| it.document()["data"] == "caf\u{fffd}")
+            );
+        }
     }
 }
