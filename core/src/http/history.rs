@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{error_response, key, parameter};
 use crate::access::Access;
-use crate::hub::{Channel, ChannelName, Hub, Since};
+use crate::hub::{Channel, ChannelName, Gap, Hub, Since};
 
 /// Where it is.
 pub(crate) const PATH: &str = "/history";
@@ -117,13 +117,17 @@ fn page(channel: &Channel, wanted: &Wanted) -> Response {
     let resume = channel.resume(&wanted.since);
     let (entries, gap) = channel.page(resume.from.offset, wanted.limit);
     // What was evicted between the two looks is missing, too.
+    let from = gap.map_or(resume.from, |gap| gap.through);
     let gap = resume.gap.or(gap);
-    let mut next = resume.from;
+    let mut next = from;
     let mut body = format!(
         r#"{{"from":"{}","head":"{}","gap":{},"entries":["#,
-        resume.from,
+        from,
         resume.head,
-        json!(gap),
+        json!(gap.map(|gap| Gap {
+            through: from,
+            ..gap
+        })),
     )
     .into_bytes();
     for (at, entry) in entries.iter().enumerate() {

@@ -1,14 +1,32 @@
 //! Exactly-once accounting for one client.
 
+use std::ops::Range;
+
 /// The sequence numbers that a client got, from its first on.
 #[derive(Debug, Default)]
 pub(super) struct Account {
     first: Option<u64>,
     /// One bit for each number from `first` on.
     got: Vec<u64>,
+    newest: u64,
     duplicates: u64,
     /// Numbers from before its first: the order was wrong, or a resumed session began too early.
     early: u64,
+    /// What lies in gaps that the client was told of.
+    told: Vec<Range<u64>>,
+    /// The last time that the connection was cut.
+    cut: Option<Cut>,
+}
+
+/// A connection's end, and how it went on.
+#[derive(Debug)]
+struct Cut {
+    /// What would have come next.
+    from: u64,
+    /// What came next.
+    next: Option<u64>,
+    /// Whether the client was told of a gap when it came back.
+    told: bool,
 }
 
 /// What a client, or all of them, came to.
@@ -18,6 +36,8 @@ pub(super) struct Balance {
     pub(super) expected: u64,
     /// Of these, those that it got.
     pub(super) got: u64,
+    /// Of those that it did not get, those that no gap explains.
+    pub(super) silent: u64,
     /// Deliveries of what it had already.
     pub(super) duplicates: u64,
     /// Deliveries from before its first.
@@ -34,6 +54,13 @@ impl Account {
             self.early += 1;
             return;
         };
+        if let Some(cut) = self.cut.as_mut().filter(|cut| cut.next.is_none()) {
+            cut.next = Some(number);
+            if cut.told {
+                self.told.push(cut.from..number);
+            }
+        }
+        self.newest = self.newest.max(number);
         let (word, bit) = place(index);
         if word >= self.got.len() {
             self.got.resize(word + 1, 0);
@@ -42,6 +69,27 @@ impl Account {
             self.duplicates += 1;
         }
         self.got[word] |= bit;
+    }
+
+    /// Notes that the connection is cut.
+    pub(super) fn cut(&mut self) {
+        let waits = self.cut.as_ref().is_some_and(|cut| cut.next.is_none());
+        if self.first.is_some() && !waits {
+            self.cut = Some(Cut {
+                from: self.newest + 1,
+                next: None,
+                told: false,
+            });
+        }
+    }
+
+    /// Notes that the client was told of a gap when it came back: from what it had until what came next, which may have come
+    /// already.
+    pub(super) fn gap(&mut self) {
+        if let Some(cut) = &mut self.cut {
+            cut.told = true;
+            self.told.extend(cut.next.map(|next| cut.from..next));
+        }
     }
 
     /// Whether it has everything from its first number until before `end`, less what is `excused`.
@@ -63,9 +111,17 @@ impl Account {
             if has || !excused(number) {
                 balance.expected += 1;
                 balance.got += u64::from(has);
+                balance.silent += u64::from(!has && !self.is_told(number));
             }
         }
         balance
+    }
+
+    fn is_told(&self, number: u64) -> bool {
+        let waits = self.cut.as_ref();
+        let waits = waits.filter(|cut| cut.told && cut.next.is_none());
+        waits.is_some_and(|cut| cut.from <= number)
+            || self.told.iter().any(|gap| gap.contains(&number))
     }
 
     fn has(&self, number: u64) -> bool {
@@ -94,6 +150,7 @@ impl Balance {
     pub(super) fn add(&mut self, other: Self) {
         self.expected += other.expected;
         self.got += other.got;
+        self.silent += other.silent;
         self.duplicates += other.duplicates;
         self.early += other.early;
     }
@@ -126,11 +183,26 @@ mod tests {
         let expected = Balance {
             expected: 5,
             got: 3,
+            silent: 2,
             duplicates: 3,
             early: 1,
         };
         assert_eq!(balance, expected);
         assert_eq!(balance.missing(), 2);
+    }
+
+    #[test]
+    fn a_gap_explains_what_lies_in_it_and_nothing_else() {
+        // 2 is missing before the gap, 4 and 5 in it, 7 behind it; another gap is open at the end.
+        let mut account = account(&[1, 3]);
+        account.cut();
+        account.note(6);
+        account.gap();
+        account.note(8);
+        account.cut();
+        account.gap();
+        let balance = account.balance(12, |_| false);
+        assert_eq!((balance.missing(), balance.silent), (7, 2));
     }
 
     #[test]

@@ -104,10 +104,14 @@ impl Ledger {
         accepted.set(accepted.get() + 1);
     }
 
-    /// Notes that an event was refused or not answered.
+    /// Notes that an event was refused or not answered. It may be delivered all the same, but nobody waits for that.
     pub(super) fn refuse(&self, number: u64) {
         self.uncertain.borrow_mut().insert(number);
-        self.widen();
+        let under_way = &mut self.slots.borrow_mut()[slot(number)];
+        if under_way.number == number && (1..=LONGEST_LEFT).contains(&under_way.left) {
+            under_way.left = 0;
+            self.widen();
+        }
     }
 
     /// Notes that one client got an event.
@@ -266,6 +270,24 @@ mod tests {
         let (number, channel) = ledger.next();
         ledger.send(number, channel);
         assert_eq!(turns(&ledger), 3);
+    }
+
+    #[test]
+    fn a_turn_comes_back_once_for_what_is_refused_and_delivered() {
+        let ledger = Ledger::new(&[1], Some(1));
+        for refused_first in [true, false] {
+            let (number, channel) = ledger.next();
+            ledger.send(number, channel);
+            let before = turns(&ledger);
+            if refused_first {
+                ledger.refuse(number);
+            }
+            ledger.deliver(Some(number), Instant::now());
+            if !refused_first {
+                ledger.refuse(number);
+            }
+            assert_eq!(turns(&ledger), before + 1);
+        }
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub(super) async fn run(options: &Options) -> Result<Value, Error> {
         let message = "a restart stops the server, so it must be one of `--engine`";
         return Err(Error::Usage(message.to_owned()));
     }
+    let seconds = options.settle + options.seconds;
+    Tally::check(options.clients, options.rate, seconds)?;
     let instance = options.server.instance();
     let set: Vec<_> = instance.iter().cloned().collect();
     let mut server = options.server.open(&set).await?;

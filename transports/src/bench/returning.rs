@@ -16,6 +16,8 @@ use super::{Error, ratio};
 const CONNECT_TIME: Duration = Duration::from_secs(20);
 /// Time for all clients to have joined.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// Bytes that all accounts may have.
+const MOST_ACCOUNTED: u64 = 1 << 30;
 /// Time without progress after which nothing more is expected.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -39,7 +41,6 @@ pub(super) struct Returning {
     namespace: String,
     session: RefCell<Session>,
     account: RefCell<Account>,
-    gaps: Cell<u64>,
     tally: Rc<Tally>,
 }
 
@@ -62,6 +63,19 @@ impl Tally {
             overloaded: Cell::default(),
             failed: Cell::default(),
         })
+    }
+
+    /// Refuses options under which the accounts, a bit for each client and event, would not fit in memory.
+    pub(super) fn check(clients: u32, rate: u32, seconds: u32) -> Result<(), Error> {
+        let events = u64::from(rate) * u64::from(seconds);
+        if u64::from(clients) * events / 8 <= MOST_ACCOUNTED {
+            return Ok(());
+        }
+        let message = format!(
+            "{clients} clients with {events} events each are more than can be accounted for: take a lower `--rate`, \
+             or fewer `--clients` or `--seconds`"
+        );
+        Err(Error::Usage(message))
     }
 
     /// Waits until `clients` clients have joined, at first.
@@ -105,14 +119,11 @@ impl Tally {
     /// Adds the accounts of all clients to a report.
     pub(super) fn report(&self, clients: &[Rc<Returning>], report: &mut Value) {
         let mut all = Balance::default();
-        let (mut incomplete, mut silent) = (0_u64, 0);
+        let mut incomplete = 0_u64;
         for client in clients {
             let balance = client.balance();
             all.add(balance);
             incomplete += u64::from(balance.missing() > 0);
-            if client.gaps.get() == 0 {
-                silent += balance.missing();
-            }
         }
         report["posts_accepted"] = self.ledger.accepted().into();
         report["posts_refused"] = self.ledger.refused().into();
@@ -122,7 +133,7 @@ impl Tally {
             expected => (ratio(all.got, expected) * 100.0).into(),
         };
         report["missing"] = all.missing().into();
-        report["missing_without_a_gap_told"] = silent.into();
+        report["missing_without_a_gap_told"] = all.silent.into();
         report["clients_with_missing"] = incomplete.into();
         report["duplicates"] = all.duplicates.into();
         report["before_first"] = all.early.into();
@@ -155,7 +166,6 @@ impl Returning {
             namespace: namespace.to_owned(),
             session: RefCell::default(),
             account: RefCell::default(),
-            gaps: Cell::default(),
             tally: Rc::clone(tally),
         })
     }
@@ -205,6 +215,7 @@ impl Returning {
     /// Notes that the connection has ended.
     pub(super) fn leave(&self) {
         self.tally.joined.set(self.tally.joined.get() - 1);
+        self.account.borrow_mut().cut();
     }
 
     fn take(&self, event: Event<'_>) {
@@ -222,7 +233,7 @@ impl Returning {
             Joined::Fresh => &tally.fresh,
             Joined::Recovered => &tally.recoveries,
             Joined::Gap => {
-                self.gaps.set(self.gaps.get() + 1);
+                self.account.borrow_mut().gap();
                 &tally.gaps
             }
         };
@@ -266,6 +277,12 @@ impl BackOff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn accounts_have_to_fit() {
+        assert!(Tally::check(10_000, 10, 600).is_ok());
+        assert!(Tally::check(18_000, 10_000, 600).is_err());
+    }
 
     #[test]
     fn delays_double_up_to_five_seconds() {

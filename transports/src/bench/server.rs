@@ -232,8 +232,12 @@ impl Server {
     }
 }
 
+/// An address that nobody has, below the range of outgoing connections: else one of those could take it between two starts.
 fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+    let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..32_000)).take(100);
+    let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    let free = ports.find_map(|port| bind(port).ok());
+    free.map_or_else(|| bind(0), Ok)?.local_addr()
 }
 
 /// Reads an URL of this machine. Others are refused: this is no tool to load other people's servers with.

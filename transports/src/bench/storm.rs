@@ -43,6 +43,7 @@ pub(super) async fn run(options: &Options) -> Result<Value, Error> {
     if options.every.is_zero() {
         return Err(Error::Usage("`--every` needs some time".to_owned()));
     }
+    Tally::check(options.clients, options.rate, options.seconds)?;
     let instance = options.server.instance();
     let set: Vec<_> = instance.iter().cloned().collect();
     let server = options.server.open(&set).await?;
