@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::Context;
 use std::time::Duration;
@@ -30,6 +30,8 @@ pub(crate) struct Clients {
     /// Deliveries, one shared counter: one atomic addition for each write, however many events went with it.
     pub(crate) deliveries: Counter,
     admission: Admission,
+    /// Counts whatever a client is told: one number that all of them look at, instead of each at its own.
+    orders: AtomicU64,
     live: AtomicUsize,
     draining: AtomicBool,
     table: Mutex<Slab<Weak<Client>>>,
@@ -78,6 +80,7 @@ impl Clients {
             deliveries: metrics.deliveries.get_or_create(&label).clone(),
             metrics: metrics.clone(),
             admission,
+            orders: AtomicU64::new(0),
             live: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             table: Mutex::default(),
@@ -88,6 +91,11 @@ impl Clients {
     /// Clients that are connected.
     pub(crate) fn live(&self) -> usize {
         self.live.load(Ordering::Relaxed)
+    }
+
+    /// Changes whenever a client is told something.
+    pub(crate) fn orders(&self) -> u64 {
+        self.orders.load(Ordering::Acquire)
     }
 
     /// Counts something that was refused.
@@ -208,24 +216,30 @@ impl Client {
     /// Closes its transport. Stock clients come back by themselves after that. The first reason stays, and is counted.
     pub fn close(&self, reason: &'static str) {
         if self.closing.set(reason).is_ok() {
-            self.task.wake();
+            self.wake();
         }
     }
 
     /// Closes its transport once what waits for it is written. To be said again while it is not gone.
     pub(crate) fn finish(&self) {
         self.finishing.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // In this order: who is woken finds that there is something to look at.
+        self.clients.orders.fetch_add(1, Ordering::Release);
         self.task.wake();
     }
 
-    /// What it was told; from now on, its task is woken when it is told something.
+    /// What it was told; from now on, its task is woken when it is told something. It need not ask again before
+    /// [`orders`](Clients::orders) changes.
     pub(crate) fn told(&self, cx: &Context<'_>) -> Option<Told> {
         self.task.register(cx.waker());
         self.told_so_far()
     }
 
-    /// What it was told. For a task that has asked before with [`told`](Client::told).
-    pub(crate) fn told_so_far(&self) -> Option<Told> {
+    fn told_so_far(&self) -> Option<Told> {
         match self.closing.get() {
             Some(reason) => Some(Told::Close(reason)),
             None if self.finishing.load(Ordering::Acquire) => Some(Told::Finish),

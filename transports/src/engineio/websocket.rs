@@ -13,7 +13,7 @@ use super::heart::Heart;
 use super::outbox::{Outbox, Outgoing};
 use super::packet::Packet;
 use super::{Close, Message, Options, Session};
-use crate::clients::{Client, Told};
+use crate::clients::{Client, Clients, Told};
 use crate::feed::Batch;
 use crate::ws::frame::{self, Opcode};
 use crate::ws::socket::{ReadError, Socket};
@@ -29,6 +29,8 @@ pub(crate) struct Websocket<S> {
     inner: Inner<S>,
     /// What wakes this task.
     waker: Option<Waker>,
+    /// What [`Clients::orders`] was when this client looked at its own.
+    orders: u64,
 }
 
 pin_project! {
@@ -46,6 +48,8 @@ struct Inner<S> {
     out: Outbox,
     heart: Heart,
     client: Arc<Client>,
+    /// Of the client, which itself is not looked at for each delivery.
+    clients: Arc<Clients>,
     options: Arc<Options>,
     inbound: Inbound,
     /// Since when the peer has taken nothing, while something waits.
@@ -74,6 +78,7 @@ impl<S: Session> Websocket<S> {
             session,
             out,
             heart: Heart::new(&options),
+            clients: Arc::clone(client.clients()),
             client,
             options,
             inbound: Inbound::new(),
@@ -84,6 +89,7 @@ impl<S: Session> Websocket<S> {
             socket,
             inner,
             waker: None,
+            orders: 0,
         }
     }
 
@@ -102,17 +108,18 @@ impl<S: Session> Websocket<S> {
             .waker
             .as_ref()
             .is_some_and(|it| it.will_wake(cx.waker()));
-        let told = if known {
-            self.inner.client.told_so_far()
-        } else {
+        if !known {
             self.waker = Some(cx.waker().clone());
             self.socket.moved();
-            self.inner.client.told(cx)
-        };
-        match told {
-            Some(Told::Close(reason)) => return Poll::Ready(reason),
-            Some(Told::Finish) => self.inner.finishing = true,
-            None => {}
+        }
+        let orders = self.inner.clients.orders();
+        if !known || orders != self.orders {
+            self.orders = orders;
+            match self.inner.client.told(cx) {
+                Some(Told::Close(reason)) => return Poll::Ready(reason),
+                Some(Told::Finish) => self.inner.finishing = true,
+                None => {}
+            }
         }
         if (!known || sleep.is_elapsed())
             && let Err(Close(reason)) = self.on_time(cx, sleep.as_mut())
@@ -222,7 +229,7 @@ impl<S: Session> Websocket<S> {
             Poll::Ready(Ok(count)) => {
                 inner.session.passed(&batch, count);
                 let delivered = batch.deliveries(count);
-                inner.client.clients().deliveries.inc_by(delivered);
+                inner.clients.deliveries.inc_by(delivered);
                 inner.stalled = None;
                 Poll::Ready(Ok(()))
             }

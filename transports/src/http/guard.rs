@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use evows_core::metrics::Metrics;
 use futures_util::task::AtomicWaker;
+use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -47,6 +48,9 @@ pub(crate) struct Guarded<S: Socket> {
     /// Runs while a write is pending, and only then costs memory.
     stall: Option<Pin<Box<Sleep>>>,
     rules: Arc<Rules>,
+    /// Whether a WebSocket's task has it, which is told otherwise to close it. What is shared for that is then not looked at any
+    /// more: it is not in the cache, and looking would be a good part of what a delivery costs.
+    taken: bool,
 }
 
 /// What every connection's guard has in common.
@@ -81,8 +85,8 @@ impl Connection {
         self.0.closed.get().copied()
     }
 
-    /// Bytes that the system took for the peer so far, TLS included. A number that stands still while
-    /// there is something to write is a peer that does not read.
+    /// Bytes that the system took for the peer so far, TLS included, as long as HTTP or socketioxide has the connection. A number that
+    /// stands still while there is something to write is a peer that does not read.
     pub fn written(&self) -> u64 {
         self.0.written.load(Ordering::Relaxed)
     }
@@ -140,7 +144,15 @@ impl<S: Socket> Guarded<S> {
             connection,
             stall: None,
             rules,
+            taken: false,
         }
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.taken {
+            return Ok(());
+        }
+        self.connection.check()
     }
 
     /// Starts, checks or stops the timer by how a write went.
@@ -154,14 +166,16 @@ impl<S: Socket> Guarded<S> {
             Poll::Ready(Ok(_)) => self.stall = None,
             Poll::Pending => {}
         }
-        let state = &self.connection.0;
-        state.blocked.store(outcome.is_pending(), Ordering::Relaxed);
+        if !self.taken {
+            let blocked = &self.connection.0.blocked;
+            blocked.store(outcome.is_pending(), Ordering::Relaxed);
+        }
         if outcome.is_ready() {
             return outcome;
         }
         // Registered before the check, so that a close in between is seen by one of the two.
         self.connection.0.writer.register(cx.waker());
-        self.connection.check()?;
+        self.check()?;
         let limit = self.rules.stall_limit;
         let stall = self
             .stall
@@ -189,7 +203,9 @@ impl<S: Socket> Guarded<S> {
     }
 
     fn count(&self, outcome: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(bytes)) = outcome {
+        if let Poll::Ready(Ok(bytes)) = outcome
+            && !self.taken
+        {
             let bytes = u64::try_from(*bytes).unwrap_or(u64::MAX);
             self.connection
                 .0
@@ -200,11 +216,33 @@ impl<S: Socket> Guarded<S> {
 }
 
 impl Guarded<TcpStream> {
+    /// A stream that its [`Connection`] closes no more, nor counts what it writes.
+    pub(super) fn taken(mut self) -> Self {
+        self.taken = true;
+        self
+    }
+
     /// Whether reading would not be pending, as far as the runtime knows. Unlike a read that turns out to be pending, this costs no
     /// lock, and leaves whoever waits to be woken as it is.
     pub(super) fn is_readable(&self) -> bool {
         let ready = self.stream.try_io(Interest::READABLE, || Ok(()));
-        ready.is_ok() || self.connection.is_closed()
+        ready.is_ok() || (!self.taken && self.connection.is_closed())
+    }
+
+    /// Writes, as much as the system takes at once, without asking the runtime whether it would: mostly it does. `None` where
+    /// only a poll can tell, because nothing is taken or the peer kept others waiting before.
+    pub(super) fn try_write(&self, slices: &[IoSlice<'_>]) -> Option<io::Result<usize>> {
+        if self.stall.is_some() {
+            return None;
+        }
+        let written = match slices {
+            [one] => rustix::io::write(&self.stream, one),
+            several => rustix::io::writev(&self.stream, several),
+        };
+        match written {
+            Err(Errno::AGAIN | Errno::INTR) => None,
+            other => Some(other.map_err(io::Error::from)),
+        }
     }
 }
 
@@ -215,12 +253,12 @@ impl<S: Socket> AsyncRead for Guarded<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.connection.check()?;
+        this.check()?;
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut this.stream).poll_read(cx, buffer);
         if outcome.is_pending() {
             this.connection.0.reader.register(cx.waker());
-            this.connection.check()?;
+            this.check()?;
         }
         if let Poll::Ready(Err(error)) = &outcome {
             this.lost(error);
@@ -238,7 +276,7 @@ impl<S: Socket> AsyncWrite for Guarded<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.connection.check()?;
+        this.check()?;
         let outcome = Pin::new(&mut this.stream).poll_write(cx, bytes);
         this.count(&outcome);
         this.watch(cx, outcome)
@@ -250,7 +288,7 @@ impl<S: Socket> AsyncWrite for Guarded<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.connection.check()?;
+        this.check()?;
         let outcome = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
         this.count(&outcome);
         this.watch(cx, outcome)
@@ -262,14 +300,14 @@ impl<S: Socket> AsyncWrite for Guarded<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.connection.check()?;
+        this.check()?;
         // A TCP stream is always flushed: that says nothing about a write that is pending.
         Pin::new(&mut this.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.connection.check()?;
+        this.check()?;
         Pin::new(&mut this.stream).poll_shutdown(cx)
     }
 }

@@ -30,7 +30,10 @@ impl Wire {
     pub(crate) async fn taken(upgrade: OnUpgrade) -> Result<(Self, Bytes), hyper::Error> {
         let upgraded = upgrade.await?;
         let upgraded = match upgraded.downcast::<TokioIo<Guarded<TcpStream>>>() {
-            Ok(parts) => return Ok((Self::Plain(parts.io.into_inner()), parts.read_buf)),
+            Ok(parts) => {
+                let stream = parts.io.into_inner().taken();
+                return Ok((Self::Plain(stream), parts.read_buf));
+            }
             Err(other) => other,
         };
         #[cfg(feature = "tls")]
@@ -53,6 +56,22 @@ impl Wire {
             Self::Tls(_) => true,
             Self::Other(_) => true,
         }
+    }
+}
+
+impl Wire {
+    /// Writes as [`poll_write_vectored`](AsyncWrite::poll_write_vectored) does, sooner where that is possible.
+    pub(crate) fn poll_write_now(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let Self::Plain(stream) = self
+            && let Some(written) = stream.try_write(slices)
+        {
+            return Poll::Ready(written);
+        }
+        Pin::new(self).poll_write_vectored(cx, slices)
     }
 }
 

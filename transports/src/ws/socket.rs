@@ -147,11 +147,7 @@ impl Socket {
         }
         // A single frame may have more pieces than the system takes at once.
         let first = &slices[..slices.len().min(1024)];
-        let wire = Pin::new(&mut self.wire);
-        let written = match first {
-            [one] => ready!(wire.poll_write(cx, one))?,
-            several => ready!(wire.poll_write_vectored(cx, several))?,
-        };
+        let written = ready!(self.wire.poll_write_now(cx, first))?;
         drop(slices);
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
