@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::admission::Admission;
+use crate::rounds::Rounds;
 
 /// How often clients are closed while draining.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
@@ -32,6 +33,7 @@ pub(crate) struct Clients {
     admission: Admission,
     /// Counts whatever a client is told: one number that all of them look at, instead of each at its own.
     orders: AtomicU64,
+    pub(crate) rounds: Arc<Rounds>,
     live: AtomicUsize,
     draining: AtomicBool,
     table: Mutex<Slab<Weak<Client>>>,
@@ -81,6 +83,7 @@ impl Clients {
             metrics: metrics.clone(),
             admission,
             orders: AtomicU64::new(0),
+            rounds: Arc::default(),
             live: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             table: Mutex::default(),

@@ -28,6 +28,7 @@ use tokio::time::Instant;
 
 use crate::clients::Client;
 use crate::feed::Batch;
+pub use crate::rounds::Driver;
 
 pub use self::door::Server;
 pub(crate) use self::door::{switch, taken};
@@ -117,8 +118,11 @@ pub trait Session: Send + 'static {
     /// Takes a message. Answers go into the outbox, in front of whatever waits.
     fn message(&mut self, message: Message<'_>, out: &mut Outbox) -> Result<(), Close>;
 
+    /// Its WebSocket is written to by `driver` when a channel moves, not by its own task, which must then look once more.
+    fn drive(&mut self, _driver: &Driver) {}
+
     /// Shows in `batch` what waits for the client, and puts into `out` what has to be said before. `Ready`: there is something in
-    /// either. While it is pending, the task must be woken when there is.
+    /// either. While it is pending, the task must be woken when there is, or the driver's.
     fn poll_fill(
         &mut self,
         _cx: &mut Context<'_>,

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 
 use crate::clients::Clients;
 use crate::engineio::Close;
+use crate::rounds::{Driver, Seat};
 use crate::socketio::SlowClient;
 
 /// Entries that one batch shows at most.
@@ -35,15 +36,18 @@ pub(crate) struct Item {
 }
 
 /// The channels that one client follows, each with what `T` says about it.
-#[derive(Debug)]
-pub(crate) struct Feed<T>(SmallVec<[Following<T>; 1]>);
+pub(crate) struct Feed<T> {
+    list: SmallVec<[Following<T>; 1]>,
+    /// Who writes to the client when a channel moves, if not its own task.
+    driver: Option<Driver>,
+}
 
 /// One channel that a client follows.
-#[derive(Debug)]
 pub(crate) struct Following<T> {
     pub(crate) cursor: Cursor,
     pub(crate) about: T,
     key: FrameKey,
+    seat: Option<Seat>,
 }
 
 /// What happens to clients that do not keep up, the same for every transport.
@@ -110,25 +114,42 @@ impl Item {
 
 impl<T> Feed<T> {
     pub(crate) fn new() -> Self {
-        Self(SmallVec::new())
+        Self {
+            list: SmallVec::new(),
+            driver: None,
+        }
     }
 
     pub(crate) fn list(&self) -> &[Following<T>] {
-        &self.0
+        &self.list
     }
 
     /// Follows a channel from where `cursor` stands, its entries framed in `variant`.
     pub(crate) fn follow(&mut self, cursor: Cursor, variant: Variant, about: T) {
         let key = cursor.channel().frame_key(variant);
-        self.0.push(Following { cursor, about, key });
+        let seat = self.driver.as_ref().map(|it| it.seat(cursor.channel()));
+        self.list.push(Following {
+            cursor,
+            about,
+            key,
+            seat,
+        });
+    }
+
+    /// Has the client written to by `driver`, which has to be given what waits now.
+    pub(crate) fn drive(&mut self, driver: &Driver) {
+        for it in &mut self.list {
+            it.seat = Some(driver.seat(it.cursor.channel()));
+        }
+        self.driver = Some(driver.clone());
     }
 
     /// Follows it no more.
     pub(crate) fn leave(&mut self, channel: &str) -> Option<T> {
         let at = self.find(channel)?;
-        let left = self.0.remove(at);
-        if self.0.len() <= 1 {
-            self.0.shrink_to_fit();
+        let left = self.list.remove(at);
+        if self.list.len() <= 1 {
+            self.list.shrink_to_fit();
         }
         Some(left.about)
     }
@@ -139,26 +160,26 @@ impl<T> Feed<T> {
     }
 
     fn find(&self, channel: &str) -> Option<usize> {
-        self.0.iter().position(|it| it.name() == channel)
+        self.list.iter().position(|it| it.name() == channel)
     }
 
     /// Whether anything waits.
     pub(crate) fn is_behind(&self) -> bool {
-        self.0.iter().any(|it| it.cursor.is_behind())
+        self.list.iter().any(|it| it.cursor.is_behind())
     }
 
     /// Whether something that waited is gone.
     pub(crate) fn is_overrun(&self) -> bool {
-        self.0.iter().any(|it| it.cursor.is_overrun())
+        self.list.iter().any(|it| it.cursor.is_overrun())
     }
 
     /// Bytes that wait in all.
     pub(crate) fn bytes_behind(&self) -> u64 {
-        self.0.iter().map(|it| it.cursor.bytes_behind()).sum()
+        self.list.iter().map(|it| it.cursor.bytes_behind()).sum()
     }
 
     /// Shows what waits. A gap ends the client, or it is told of it with `tell`: then the batch is empty, and what is retained
-    /// comes with the next call. While it is pending, the task is woken by whatever comes.
+    /// comes with the next call. While it is pending, the task is woken by whatever comes, unless there is a driver.
     pub(crate) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
@@ -173,7 +194,7 @@ impl<T> Feed<T> {
                 Ok(()) => {}
                 Err(gapped) => {
                     slow.misses("gap")?;
-                    if let Some(it) = self.0.get(gapped.at) {
+                    if let Some(it) = self.list.get(gapped.at) {
                         tell(it, gapped.gap);
                     }
                     self.pass_gap(&gapped);
@@ -208,7 +229,7 @@ impl<T> Feed<T> {
         frame: impl Fn(&Following<T>, &Entry) -> Frame,
     ) -> Result<(), Gapped> {
         batch.clear();
-        match self.0.as_mut_slice() {
+        match self.list.as_mut_slice() {
             [] => return Ok(()),
             [only] => {
                 if !only.cursor.is_behind() {
@@ -226,13 +247,13 @@ impl<T> Feed<T> {
             batch.clear();
             return Err(gapped);
         }
-        for (it, ahead) in self.0.iter_mut().zip(&batch.ahead) {
+        for (it, ahead) in self.list.iter_mut().zip(&batch.ahead) {
             if ahead.shown() == 0 {
                 it.cursor.pass_all(ahead);
             }
         }
         for item in &batch.items {
-            if let Some(from) = self.0.get(item.from) {
+            if let Some(from) = self.list.get(item.from) {
                 item.entry.frame(item.key, |entry| frame(from, entry));
             }
         }
@@ -242,7 +263,7 @@ impl<T> Feed<T> {
     /// Moves past the first `count` entries of a batch that was filled here.
     pub(crate) fn passed(&mut self, batch: &Batch, count: usize) {
         let begun = batch.items.get(..count).unwrap_or(&batch.items);
-        for (at, (it, ahead)) in self.0.iter_mut().zip(&batch.ahead).enumerate() {
+        for (at, (it, ahead)) in self.list.iter_mut().zip(&batch.ahead).enumerate() {
             let own = begun.iter().filter(|item| item.from == at);
             let (count, last) = own.fold((0, None), |(n, _), item| (n + 1, Some(item.offset())));
             if let Some(last) = last {
@@ -253,7 +274,7 @@ impl<T> Feed<T> {
 
     /// Moves past what is missing.
     fn pass_gap(&mut self, gapped: &Gapped) {
-        if let Some(it) = self.0.get_mut(gapped.at) {
+        if let Some(it) = self.list.get_mut(gapped.at) {
             let ahead = it.cursor.peek(0, |_| {});
             it.cursor.pass(&ahead, 0, gapped.gap.through.offset);
         }
@@ -261,7 +282,7 @@ impl<T> Feed<T> {
 
     /// Moves to the heads, and says what each channel's client misses by that.
     fn skip(&mut self, mut missed: impl FnMut(&Following<T>, Gap)) {
-        for it in &mut self.0 {
+        for it in &mut self.list {
             let (after, epoch) = (it.cursor.offset(), it.cursor.channel().head().epoch);
             it.cursor.skip();
             let through = it.cursor.offset();
@@ -272,11 +293,16 @@ impl<T> Feed<T> {
         }
     }
 
-    /// Whether something waits; `Ready(Err)` names a channel that is closed. While pending, the task is woken by whatever comes.
+    /// Whether something waits; `Ready(Err)` names a channel that is closed. While pending, the task
+    /// is woken by whatever comes, unless somebody else is.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Arc<Channel>>> {
         let mut ready = Poll::Pending;
-        for it in &mut self.0 {
-            match it.cursor.poll_ready(cx) {
+        for it in &mut self.list {
+            let moved = match it.seat {
+                Some(_) => it.cursor.is_ready().map_or(Poll::Pending, Poll::Ready),
+                None => it.cursor.poll_ready(cx),
+            };
+            match moved {
                 Poll::Ready(true) => ready = Poll::Ready(Ok(())),
                 Poll::Ready(false) => return Poll::Ready(Err(Arc::clone(it.cursor.channel()))),
                 Poll::Pending => {}

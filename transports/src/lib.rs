@@ -8,6 +8,7 @@ pub mod engineio;
 pub mod feed;
 pub mod http;
 mod keys;
+mod rounds;
 pub mod socketio;
 pub mod sse;
 mod stream;

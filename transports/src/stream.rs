@@ -25,6 +25,7 @@ use crate::engineio::{Close, Outbox, Refusal};
 use crate::feed::{Batch, Feed, Slow};
 use crate::http::peer;
 use crate::keys::{Denial, HandshakeKey, Keys};
+use crate::rounds::Driver;
 use crate::socketio::SlowClient;
 
 /// How clients of a plain transport are served.
@@ -233,6 +234,10 @@ impl Follower {
             |_: &_, gap| tell(json!(gap)),
         );
         self.feed.poll_fill(cx, batch, &self.slow, frame, tell)
+    }
+
+    pub(crate) fn drive(&mut self, driver: &Driver) {
+        self.feed.drive(driver);
     }
 
     pub(crate) fn passed(&mut self, batch: &Batch, count: usize) {

@@ -32,7 +32,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::check;
-use crate::engineio::{self, Close, Message, Outbox, Session, Websocket, switch, taken};
+use crate::engineio::{self, Close, Driver, Message, Outbox, Session, Websocket, switch, taken};
 use crate::feed::Batch;
 use crate::stream::{self, Door, Entrance, Follower, Limits, tell, with_position};
 
@@ -224,6 +224,10 @@ impl Session for Plain {
     fn message(&mut self, _: Message<'_>, _: &mut Outbox) -> Result<(), Close> {
         self.shared.door.clients.refuse("inbound_ignored");
         Ok(())
+    }
+
+    fn drive(&mut self, driver: &Driver) {
+        self.follower.drive(driver);
     }
 
     fn poll_fill(

@@ -154,17 +154,19 @@ impl Cursor {
         }
     }
 
+    /// Whether entries wait behind the cursor; `Some(false)` when the channel is closed and nothing waits.
+    pub fn is_ready(&self) -> Option<bool> {
+        // In this order: what was appended before the end is seen.
+        let closed = self.channel.is_closed();
+        (self.is_behind() || closed).then(|| self.is_behind())
+    }
+
     /// Whether entries wait behind the cursor; `Ready(false)` when the channel is closed and nothing waits. While it is
     /// pending, the task is woken by everything that is appended.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         loop {
-            // In this order: what was appended before the end is seen.
-            let closed = self.channel.is_closed();
-            if self.is_behind() {
-                return Poll::Ready(true);
-            }
-            if closed {
-                return Poll::Ready(false);
+            if let Some(ready) = self.is_ready() {
+                return Poll::Ready(ready);
             }
             if !self.channel.register(&mut self.waiting, cx.waker()) {
                 return Poll::Pending;

@@ -1,11 +1,12 @@
-//! A session on a WebSocket: one task.
+//! A session on a WebSocket: one task, which shares it with whoever goes round its channels' clients.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
@@ -15,6 +16,7 @@ use super::packet::Packet;
 use super::{Close, Message, Options, Session};
 use crate::clients::{Client, Clients, Told};
 use crate::feed::Batch;
+use crate::rounds::{Driven, Driver};
 use crate::ws::frame::{self, Opcode};
 use crate::ws::socket::{ReadError, Socket};
 
@@ -31,16 +33,21 @@ pub(crate) struct Websocket<S> {
     waker: Option<Waker>,
     /// What [`Clients::orders`] was when this client looked at its own.
     orders: u64,
+    /// What ended it while somebody else wrote to it.
+    broken: Option<Close>,
 }
 
 pin_project! {
     /// A WebSocket that is served. Written out, because it is most of what an idle client costs.
     pub(crate) struct Running<S> {
-        websocket: Websocket<S>,
+        shared: Arc<Shared<S>>,
         #[pin]
         sleep: Sleep,
     }
 }
+
+/// What its own task and the rounds have in common. Whoever has the lock holds it for as long as some writes take that do not wait.
+struct Shared<S>(Mutex<Websocket<S>>);
 
 /// The session, and what reading from its socket may change.
 struct Inner<S> {
@@ -90,16 +97,47 @@ impl<S: Session> Websocket<S> {
             inner,
             waker: None,
             orders: 0,
+            broken: None,
         }
     }
 
     /// Serves the client until one side has had enough.
     pub(crate) fn run(self) -> Running<S> {
         let sleep = tokio::time::sleep_until(self.inner.next_time());
-        Running {
-            websocket: self,
-            sleep,
+        let rounds = Arc::clone(&self.inner.clients.rounds);
+        let shared = Arc::new(Shared(Mutex::new(self)));
+        let client: Weak<Shared<S>> = Arc::downgrade(&shared);
+        let driver = Driver { rounds, client };
+        shared.0.lock().inner.session.drive(&driver);
+        Running { shared, sleep }
+    }
+
+    /// Writes what waits, for as long as the peer takes it at once; `true` when there is more. Everything else is left to its own
+    /// task, which `cx` wakes.
+    fn drive(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.socket.is_behind() || self.inner.stalled.is_some() {
+            // It may wait for less than it is allowed to.
+            cx.waker().wake_by_ref();
+            return false;
         }
+        for _ in 0..TURNS {
+            match self.poll_write(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(close)) => {
+                    self.broken = Some(close);
+                    cx.waker().wake_by_ref();
+                    return false;
+                }
+                Poll::Pending => {
+                    if self.inner.stalled.is_some() {
+                        // The time for that runs there.
+                        cx.waker().wake_by_ref();
+                    }
+                    return false;
+                }
+            }
+        }
+        true
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, mut sleep: Pin<&mut Sleep>) -> Poll<&'static str> {
@@ -111,6 +149,9 @@ impl<S: Session> Websocket<S> {
         if !known {
             self.waker = Some(cx.waker().clone());
             self.socket.moved();
+        }
+        if let Some(Close(reason)) = self.broken {
+            return Poll::Ready(reason);
         }
         let orders = self.inner.clients.orders();
         if !known || orders != self.orders {
@@ -248,10 +289,34 @@ impl<S: Session> Future for Running<S> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        this.websocket.poll(cx, this.sleep).map(|reason| {
-            this.websocket.inner.client.ended(reason);
-            this.websocket.socket.close(close_code(reason), reason);
+        let websocket = &mut *this.shared.0.lock();
+        websocket.poll(cx, this.sleep).map(|reason| {
+            // Nobody writes to it from now on.
+            websocket.waker = None;
+            websocket.inner.client.ended(reason);
+            websocket.socket.close(close_code(reason), reason);
         })
+    }
+}
+
+// === impl Shared ===
+
+impl<S: Session> Driven for Shared<S> {
+    fn drive(&self) -> bool {
+        let websocket = &mut *self.0.lock();
+        // Without it, its own task has not begun, or is over.
+        let Some(waker) = websocket.waker.take() else {
+            return false;
+        };
+        let more = websocket.drive(&mut Context::from_waker(&waker));
+        websocket.waker = Some(waker);
+        more
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &self.0.lock().waker {
+            waker.wake_by_ref();
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::framer::Form;
 use super::recovery::Wish;
 use super::{Denial, Shared};
 use crate::clients::Client;
-use crate::engineio::{Close, Message, Outbox, Session, Sid};
+use crate::engineio::{Close, Driver, Message, Outbox, Session, Sid};
 use crate::feed::{Batch, Feed, Following};
 use crate::socketio::Recovery;
 use crate::socketio::inbound::{Answer, InboundEvent};
@@ -288,6 +288,10 @@ impl Session for Member {
             }
             (Message::Text(_), Some(_)) | (Message::Binary(_), None) => Err(Close("parse_error")),
         }
+    }
+
+    fn drive(&mut self, driver: &Driver) {
+        self.feed.drive(driver);
     }
 
     fn poll_fill(
