@@ -23,12 +23,10 @@ const MOST_PIECES: usize = 512;
 /// Bytes written at a time, more or less: what a socket's buffer may take.
 const MOST_BYTES: usize = 1024 * 1024;
 
-/// A WebSocket.
+/// A WebSocket. What writing needs comes first.
+#[repr(C)]
 pub(crate) struct Socket {
     wire: Wire,
-    reader: Reader,
-    /// What came behind the handshake, or with an earlier message.
-    early: Bytes,
     /// The frame that the peer has a part of, and how large that is.
     begun: Option<(Item, usize)>,
     /// Frames that go out before any entry.
@@ -37,6 +35,9 @@ pub(crate) struct Socket {
     unflushed: bool,
     /// Whether the last read was pending, so that the task is woken when something comes.
     reads: bool,
+    reader: Reader,
+    /// What came behind the handshake, or with an earlier message.
+    early: Bytes,
 }
 
 /// Why nothing more can be read.

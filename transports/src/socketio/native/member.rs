@@ -25,15 +25,16 @@ const MOST_REFUSED: u8 = 20;
 /// Attachments of one inbound event: what Node's parser takes.
 const MOST_ATTACHMENTS: usize = 10;
 
-/// One client's session.
+/// One client's session. What a delivery needs comes first.
+#[repr(C)]
 pub(super) struct Member {
+    feed: Feed<Form>,
     shared: Arc<Shared>,
     client: Arc<Client>,
     /// Whose key the handshake had; `None` when the key may still come in `auth`.
     identity: Option<Identity>,
     /// Whether it asked for recovery when it shook hands.
     recover: bool,
-    feed: Feed<Form>,
     /// Boxed: few clients ever send bytes.
     assembly: Option<Box<Assembly>>,
     join_by: Option<Instant>,
