@@ -201,3 +201,150 @@ impl Lane {
         left
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use evows_core::hub::{ChannelName, Hub, Retention};
+    use evows_core::testing::event;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Client {
+        driven: AtomicUsize,
+        woken: AtomicUsize,
+        /// How often more waits for it than it takes at once.
+        more: AtomicUsize,
+    }
+
+    impl Driven for Client {
+        fn drive(&self) -> bool {
+            self.driven.fetch_add(1, Ordering::Relaxed);
+            let took = |left: usize| left.checked_sub(1);
+            let (order, more) = (Ordering::Relaxed, &self.more);
+            more.fetch_update(order, order, took).is_ok()
+        }
+
+        fn wake(&self) {
+            self.woken.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    struct Scene {
+        hub: Hub,
+        name: ChannelName,
+        rounds: Arc<Rounds>,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let name = ChannelName::root();
+            let hub = Hub::new(Retention::default());
+            hub.open(&name);
+            Self {
+                hub,
+                name,
+                rounds: Arc::default(),
+            }
+        }
+
+        fn seat(&self, client: &Arc<Client>) -> Seat {
+            let client: Weak<Client> = Arc::downgrade(client);
+            let driver = Driver {
+                rounds: Arc::clone(&self.rounds),
+                client,
+            };
+            driver.seat(&self.hub.open(&self.name))
+        }
+
+        fn publish(&self) {
+            let event = event(r#"{"event":"call","instance":"a"}"#);
+            let names = std::slice::from_ref(&self.name);
+            self.hub.publish([(&event, names)]);
+        }
+    }
+
+    /// Waits for the tasks that go round, which have nothing to wait for but what the test does.
+    async fn until(mut holds: impl FnMut() -> bool) {
+        let polled = async {
+            while !holds() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let limit = Duration::from_secs(20);
+        tokio::time::timeout(limit, polled).await.expect("in time");
+    }
+
+    fn driven(client: &Client) -> usize {
+        client.driven.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+    async fn everybody_is_gone_round_to_in_whatever_lane() {
+        let scene = Scene::new();
+        let clients: Vec<Arc<Client>> = (0..3 * FEW + 5).map(|_| Arc::default()).collect();
+        let mut seats: Vec<_> = clients.iter().map(|client| scene.seat(client)).collect();
+        for _ in 0..3 {
+            let before: Vec<_> = clients.iter().map(|client| driven(client)).collect();
+            scene.publish();
+            let moved = || clients.iter().zip(&before).all(|(it, n)| driven(it) > *n);
+            until(moved).await;
+        }
+        // Whoever leaves is not gone round to; whoever comes in its place is.
+        drop(seats.remove(0));
+        until(|| Arc::weak_count(&clients[0]) == 0).await;
+        let late = Arc::default();
+        let _late = scene.seat(&late);
+        scene.publish();
+        until(|| driven(&late) > 0).await;
+    }
+
+    #[tokio::test]
+    async fn who_takes_only_a_part_gets_the_rest_without_another_event() {
+        let scene = Scene::new();
+        let client = Arc::new(Client {
+            more: AtomicUsize::new(3),
+            ..Client::default()
+        });
+        let _seat = scene.seat(&client);
+        scene.publish();
+        until(|| client.more.load(Ordering::Relaxed) == 0).await;
+    }
+
+    #[tokio::test]
+    async fn nothing_is_left_of_a_round_that_nobody_sits_in() {
+        let scene = Scene::new();
+        let client = Arc::default();
+        let seats = [scene.seat(&client), scene.seat(&client)];
+        let round = {
+            let rounds = scene.rounds.0.lock();
+            Arc::downgrade(rounds.values().next().unwrap())
+        };
+        tokio::task::yield_now().await;
+        drop(seats);
+        assert!(scene.rounds.0.lock().is_empty());
+        until(|| round.strong_count() == 0).await;
+    }
+
+    #[tokio::test]
+    async fn a_closed_channel_wakes_everybody_and_whoever_comes_too_late() {
+        let scene = Scene::new();
+        let channel = scene.hub.open(&scene.name);
+        let client: Arc<Client> = Arc::default();
+        let seat = scene.seat(&client);
+        tokio::task::yield_now().await;
+        scene.hub.close(&scene.name);
+        until(|| client.woken.load(Ordering::Relaxed) > 0).await;
+        drop(seat);
+        let late: Arc<Client> = Arc::default();
+        let weak: Weak<Client> = Arc::downgrade(&late);
+        let driver = Driver {
+            rounds: Arc::clone(&scene.rounds),
+            client: weak,
+        };
+        let _seat = driver.seat(&channel);
+        until(|| late.woken.load(Ordering::Relaxed) > 0).await;
+    }
+}

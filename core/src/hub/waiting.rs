@@ -9,9 +9,9 @@ use super::sync::Mutex;
 
 /// The tasks to wake when a channel moves: one place for each follower, kept for as long as it follows.
 ///
-/// A wake-up for each follower is what is left on the publish path. It replaces a message to each: the runtime's queue of
-/// tasks is then the list of clients that have something to do. Waking one that is already in that queue costs one atomic
-/// operation. The lock is held for the round; who takes it meanwhile is a follower that comes, goes, or moved to another task.
+/// A wake-up for each task that waits is what is left on the publish path. Waking one that is already in the runtime's queue
+/// costs one atomic operation. The lock is held for the round; who takes it meanwhile is a follower that comes, goes, or moved to
+/// another task. A transport with many followers lets one task go round them.
 #[derive(Default)]
 pub(super) struct Waiting(Mutex<Slab<Waker>>);
 

@@ -37,6 +37,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 struct Shared {
     http: http1::Builder,
     tls: Option<Tls>,
+    #[cfg(feature = "tls")]
     config: Arc<ServerConfig>,
     limits: Limits,
     guard: Arc<Rules>,
@@ -75,6 +76,7 @@ pub(super) async fn serve(bound: Bound, routes: Routes, shutdown: Shutdown) {
             metrics,
             shutdown: shutdown.clone(),
         },
+        #[cfg(feature = "tls")]
         config,
     });
     // Dropping the set, when the caller's patience ends, ends what is left in it.
