@@ -8,6 +8,7 @@ mod channel;
 mod crowd;
 mod cursor;
 mod entry;
+mod lookout;
 #[cfg(test)]
 mod model;
 mod name;
@@ -31,6 +32,7 @@ pub use self::channel::Channel;
 pub use self::crowd::Crowd;
 pub use self::cursor::{Ahead, Cursor, Gap, Start};
 pub use self::entry::{Entry, Frame, FrameKey, Variant};
+pub use self::lookout::Lookout;
 pub use self::name::{ChannelName, InvalidChannelName};
 pub use self::position::{Epoch, Offset, Position};
 pub use self::publisher::Publisher;

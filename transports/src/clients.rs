@@ -218,9 +218,8 @@ impl Client {
 
     /// Closes its transport. Stock clients come back by themselves after that. The first reason stays, and is counted.
     pub fn close(&self, reason: &'static str) {
-        if self.closing.set(reason).is_ok() {
-            self.wake();
-        }
+        self.closing.get_or_init(|| reason);
+        self.wake();
     }
 
     /// Closes its transport once what waits for it is written. To be said again while it is not gone.

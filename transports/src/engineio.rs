@@ -1,7 +1,7 @@
 //! Engine.IO 4, the layer below Socket.IO: sessions over WebSocket and long-polling, with upgrade from one to the other.
 //!
-//! [`Server`] answers the requests; what a session does with messages is up to its [`Application`]. One task serves a session
-//! on a WebSocket, and nothing else is spent on it: see [`feed`](crate::feed).
+//! [`Server`] answers the requests; what a session does with messages is up to its [`Application`]. A session on a WebSocket has a
+//! task of its own, which it shares with whoever goes round the clients of its channels: see [`feed`](crate::feed).
 //!
 //! The protocol is that of [engine.io-protocol](https://github.com/socketio/engine.io-protocol), revision 4; bodies and codes of
 //! errors are those of Node's server (contract 2.1 to 2.4).
@@ -110,7 +110,7 @@ pub trait Application: Send + Sync + 'static {
     fn open(&self, pass: Self::Pass, client: &Arc<Client>) -> Self::Session;
 }
 
-/// One client's session. All calls come from one task at a time, and must not block.
+/// One client's session. There is one call at a time, from one task or another, and none may block.
 pub trait Session: Send + 'static {
     /// Whether its WebSocket carries messages as they are, and pings of WebSocket itself, in place of Engine.IO packets.
     const PLAIN: bool = false;
@@ -118,11 +118,12 @@ pub trait Session: Send + 'static {
     /// Takes a message. Answers go into the outbox, in front of whatever waits.
     fn message(&mut self, message: Message<'_>, out: &mut Outbox) -> Result<(), Close>;
 
-    /// Its WebSocket is written to by `driver` when a channel moves, not by its own task, which must then look once more.
-    fn drive(&mut self, _driver: &Driver) {}
+    /// From now on its WebSocket is written to by `driver` whenever a channel that it follows moves, and
+    /// [`poll_fill`](Session::poll_fill) has nobody woken for that. For sessions that follow none there is nothing to do.
+    fn seat(&mut self, _driver: &Driver) {}
 
     /// Shows in `batch` what waits for the client, and puts into `out` what has to be said before. `Ready`: there is something in
-    /// either. While it is pending, the task must be woken when there is, or the driver's.
+    /// either. While it is pending, the task must be woken when there is, unless the session was [seated](Session::seat).
     fn poll_fill(
         &mut self,
         _cx: &mut Context<'_>,

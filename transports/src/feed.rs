@@ -136,9 +136,10 @@ impl<T> Feed<T> {
         });
     }
 
-    /// Has the client written to by `driver`, which has to be given what waits now.
-    pub(crate) fn drive(&mut self, driver: &Driver) {
+    /// Has the client written to by `driver`, and wakes its own task no more. What waits now, that has to look for.
+    pub(crate) fn seat(&mut self, driver: &Driver) {
         for it in &mut self.list {
+            it.cursor.unwatched();
             it.seat = Some(driver.seat(it.cursor.channel()));
         }
         self.driver = Some(driver.clone());
@@ -419,5 +420,37 @@ mod tests {
             (Poll::Ready(Ok(())), 1, 3)
         );
         assert_eq!(batch.deliveries(3), 3);
+    }
+
+    struct Nobody;
+
+    impl crate::rounds::Driven for Nobody {
+        fn drive(&self) -> bool {
+            false
+        }
+
+        fn wake(&self) {}
+    }
+
+    #[tokio::test]
+    async fn who_is_gone_round_to_is_not_woken_as_well() {
+        let hub = Hub::new(Retention::default());
+        let channel = hub.open(&ChannelName::root());
+        let mut feed = Feed::new();
+        feed.follow(channel.follow(Start::Head), Variant::unique(), ());
+        // As a request on long-polling that waits.
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(feed.poll_ready(cx).is_pending());
+        assert_eq!(channel.waiting(), 1);
+
+        let client: Arc<Nobody> = Arc::new(Nobody);
+        let weak: std::sync::Weak<Nobody> = Arc::downgrade(&client);
+        feed.seat(&Driver {
+            rounds: Arc::default(),
+            client: weak,
+        });
+        assert!(feed.poll_ready(cx).is_pending());
+        // Its lane has not begun to wait yet.
+        assert_eq!(channel.waiting(), 0);
     }
 }

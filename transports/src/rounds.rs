@@ -5,10 +5,9 @@
 //! alone: it reads, keeps time, and takes over whatever its socket does not take at once.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use evows_core::hub::{Channel, Start};
+use evows_core::hub::Channel;
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::runtime::Handle;
@@ -16,21 +15,22 @@ use tokio::sync::Notify;
 
 /// Clients between two chances for others to run on this thread.
 const TURN: usize = 64;
-/// Clients for which one task will do.
+/// Clients for which one task will do, however many threads there are.
 const FEW: usize = 64;
 
 /// A client that can be written to from outside its own task.
 pub(crate) trait Driven: Send + Sync {
-    /// Writes what waits for it; `true` when more does. Must not block.
+    /// Writes some of what waits for it; `true` when more does. Must not wait for its peer, nor panic.
     fn drive(&self) -> bool;
 
     /// Wakes its own task.
     fn wake(&self);
 }
 
-/// The rounds of one transport, one for each channel that has clients, by the address of the channel.
+/// The rounds of one transport: the lanes of each channel that has clients, by the address of the channel. There are as many as
+/// its clients are worth, and no more than threads.
 #[derive(Default)]
-pub(crate) struct Rounds(Mutex<HashMap<usize, Arc<Round>>>);
+pub(crate) struct Rounds(Mutex<HashMap<usize, Vec<Arc<Lane>>>>);
 
 /// Has one client written to when a channel that it follows moves.
 #[derive(Clone)]
@@ -42,30 +42,16 @@ pub struct Driver {
 /// One client's place in a round, until it is dropped.
 pub(crate) struct Seat {
     rounds: Arc<Rounds>,
-    round: Arc<Round>,
-    lane: usize,
+    lane: Arc<Lane>,
     at: usize,
 }
 
-/// One channel's clients, in as many lanes as there are threads to go along them.
-struct Round {
-    channel: Arc<Channel>,
-    lanes: Box<[Lane]>,
-    seats: AtomicUsize,
-}
-
-#[derive(Default)]
+/// Clients of a channel that one task goes along.
 struct Lane {
-    members: Mutex<Members>,
-    /// Told when nobody is left.
-    empty: Notify,
-}
-
-#[derive(Default)]
-struct Members {
-    list: Slab<Weak<dyn Driven>>,
-    /// Whether a task goes along this lane.
-    is_gone_along: bool,
+    channel: Arc<Channel>,
+    members: Mutex<Slab<Weak<dyn Driven>>>,
+    /// Told when nobody is left, which is for good.
+    left: Notify,
 }
 
 // === impl Driver ===
@@ -74,24 +60,27 @@ impl Driver {
     /// Takes a place in the round of a channel: from now on its client is written to whenever that moves. What came before, its
     /// own task has to look for once more.
     pub(crate) fn seat(&self, channel: &Arc<Channel>) -> Seat {
+        let threads = Handle::current().metrics().num_workers().max(1);
         let mut rounds = self.rounds.0.lock();
-        let round = rounds.entry(address(channel));
-        let round = round.or_insert_with(|| Arc::new(Round::new(Arc::clone(channel))));
-        let nth = round.seats.fetch_add(1, Ordering::Relaxed);
-        let lane = nth / FEW % round.lanes.len();
-        let mut members = round.lanes[lane].members.lock();
-        let at = members.list.insert(Weak::clone(&self.client));
-        if !std::mem::replace(&mut members.is_gone_along, true) {
-            // It ends with the last one in this lane.
-            tokio::spawn(Arc::clone(round).go_along(lane));
+        let lanes = rounds.entry(address(channel)).or_default();
+        let seated: usize = lanes.iter().map(|lane| lane.len()).sum();
+        let shortest = lanes.iter().min_by_key(|lane| lane.len());
+        // One more lane for every so many clients, as far as there are threads for it.
+        let wanted = (seated / FEW + 1).min(threads);
+        let known = shortest.filter(|_| lanes.len() >= wanted).cloned();
+        let lane = known.clone().unwrap_or_else(|| {
+            let lane = Arc::new(Lane::new(Arc::clone(channel)));
+            lanes.push(Arc::clone(&lane));
+            lane
+        });
+        let at = lane.members.lock().insert(Weak::clone(&self.client));
+        if known.is_none() {
+            // It ends with the last client of this lane. It yields by itself: with a budget for the whole round, clients in its
+            // second half would look as if they took nothing.
+            tokio::spawn(tokio::task::unconstrained(Arc::clone(&lane).go_along()));
         }
-        drop(members);
-        Seat {
-            rounds: Arc::clone(&self.rounds),
-            round: Arc::clone(round),
-            lane,
-            at,
-        }
+        let rounds = Arc::clone(&self.rounds);
+        Seat { rounds, lane, at }
     }
 }
 
@@ -100,17 +89,20 @@ impl Driver {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut rounds = self.rounds.0.lock();
-        let lane = &self.round.lanes[self.lane];
-        let mut members = lane.members.lock();
-        members.list.remove(self.at);
-        if members.list.is_empty() {
-            members.list.shrink_to_fit();
-            lane.empty.notify_one();
+        let mut members = self.lane.members.lock();
+        members.remove(self.at);
+        if !members.is_empty() {
+            return;
         }
-        drop(members);
-        if self.round.seats.fetch_sub(1, Ordering::Relaxed) == 1 {
-            rounds.remove(&address(&self.round.channel));
+        // Whoever comes now gets another lane: this one ends.
+        let channel = address(&self.lane.channel);
+        if let Some(lanes) = rounds.get_mut(&channel) {
+            lanes.retain(|lane| !Arc::ptr_eq(lane, &self.lane));
+            if lanes.is_empty() {
+                rounds.remove(&channel);
+            }
         }
+        self.lane.left.notify_one();
     }
 }
 
@@ -118,52 +110,52 @@ fn address(channel: &Arc<Channel>) -> usize {
     Arc::as_ptr(channel).addr()
 }
 
-// === impl Round ===
+// === impl Lane ===
 
-impl Round {
+impl Lane {
     fn new(channel: Arc<Channel>) -> Self {
-        let lanes = Handle::current().metrics().num_workers().max(1);
         Self {
             channel,
-            lanes: (0..lanes).map(|_| Lane::default()).collect(),
-            seats: AtomicUsize::new(0),
+            members: Mutex::default(),
+            left: Notify::new(),
         }
     }
 
-    /// Goes along a lane whenever the channel has moved, for as long as there is somebody.
-    async fn go_along(self: Arc<Self>, lane: usize) {
-        let lane = &self.lanes[lane];
+    fn len(&self) -> usize {
+        self.members.lock().len()
+    }
+
+    /// Visits everybody whenever the channel has moved, for as long as there is somebody.
+    async fn go_along(self: Arc<Self>) {
+        let mut lookout = self.channel.watch();
         loop {
-            // Taken before anybody is written to: what comes meanwhile is for the next time.
-            let mut lead = self.channel.follow(Start::Head);
-            let more = lane.pass(|client| client.drive()).await;
-            if lane.is_left() {
+            // Before anybody is written to: what comes meanwhile is for the next time.
+            lookout.look();
+            let more = self.pass(|client| client.drive()).await;
+            if self.len() == 0 {
                 return;
             }
             if more {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let moved = tokio::select! {
-                moved = lead.ready() => moved,
-                () = lane.empty.notified() => true,
+            let closed = tokio::select! {
+                moved = lookout.moved() => !moved,
+                () = self.left.notified() => return,
             };
-            if !moved {
-                // Whose channel is closed finds that out by itself.
-                lane.pass(|client| {
+            if closed {
+                // Each finds out by itself, and goes.
+                self.pass(|client| {
                     client.wake();
                     false
                 })
                 .await;
-                lane.empty.notified().await;
+                self.left.notified().await;
+                return;
             }
         }
     }
-}
 
-// === impl Lane ===
-
-impl Lane {
     /// Visits everybody; whether any visit returned `true`.
     async fn pass(&self, visit: impl Fn(&dyn Driven) -> bool) -> bool {
         let (mut at, mut more) = (0, false);
@@ -181,8 +173,8 @@ impl Lane {
     /// The first client at a place from `at` on.
     fn next(&self, at: &mut usize) -> Option<Arc<dyn Driven>> {
         let members = self.members.lock();
-        while *at < members.list.capacity() {
-            let client = members.list.get(*at).and_then(Weak::upgrade);
+        while *at < members.capacity() {
+            let client = members.get(*at).and_then(Weak::upgrade);
             *at += 1;
             if client.is_some() {
                 return client;
@@ -190,20 +182,11 @@ impl Lane {
         }
         None
     }
-
-    /// Whether nobody is left. Then nobody goes along it any more.
-    fn is_left(&self) -> bool {
-        let mut members = self.members.lock();
-        let left = members.list.is_empty();
-        if left {
-            members.is_gone_along = false;
-        }
-        left
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use evows_core::hub::{ChannelName, Hub, Retention};
@@ -318,14 +301,26 @@ mod tests {
         let scene = Scene::new();
         let client = Arc::default();
         let seats = [scene.seat(&client), scene.seat(&client)];
-        let round = {
-            let rounds = scene.rounds.0.lock();
-            Arc::downgrade(rounds.values().next().unwrap())
-        };
+        let lane = Arc::downgrade(&seats[0].lane);
         tokio::task::yield_now().await;
         drop(seats);
         assert!(scene.rounds.0.lock().is_empty());
-        until(|| round.strong_count() == 0).await;
+        until(|| lane.strong_count() == 0).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn lanes_stay_even_while_clients_come_and_go() {
+        let scene = Scene::new();
+        let client = Arc::default();
+        let mut seats: Vec<_> = (0..4 * FEW).map(|_| scene.seat(&client)).collect();
+        for _ in 0..10 * FEW {
+            // The oldest go first.
+            seats.remove(0);
+            seats.push(scene.seat(&client));
+        }
+        let rounds = scene.rounds.0.lock();
+        let lengths: Vec<_> = rounds.values().flatten().map(|lane| lane.len()).collect();
+        assert_eq!(lengths, [2 * FEW; 2]);
     }
 
     #[tokio::test]

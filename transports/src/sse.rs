@@ -55,6 +55,10 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 const LARGE: usize = 4096;
 /// Bytes that are handed out together, or one event.
 const MOST_BYTES: usize = 16 * 1024;
+/// Time for what was handed out last to be fetched by whoever writes it.
+const GRACE: Duration = Duration::from_millis(250);
+/// How often a client that takes nothing is looked at.
+const LOOK: Duration = Duration::from_millis(250);
 /// Gaps told to a client that takes nothing.
 const MOST_TOLD: usize = 64;
 
@@ -192,6 +196,8 @@ impl Events {
         // Its guard may have given up on the client before.
         let first = connection.and_then(Connection::closed_reason);
         self.client.ended(first.unwrap_or(reason));
+        // What was handed out last may just not have been fetched yet.
+        drop(tokio::time::timeout(GRACE, body.reserve()).await);
         // An answer ends in order only where its client takes it.
         if let Some(connection) = connection.filter(|_| self.is_held(&body)) {
             connection.close(reason);
@@ -259,7 +265,10 @@ impl Events {
     async fn stalled(&mut self) -> Close {
         let max_lag = self.follower.max_lag();
         let mut late = pin!(tokio::time::sleep(max_lag));
+        // Whether more waits by now is told to nobody while something waits.
+        let mut look = tokio::time::interval(LOOK);
         poll_fn(|cx| {
+            while look.poll_tick(cx).is_ready() {}
             if let Some(Told::Close(reason)) = self.client.told(cx) {
                 return Poll::Ready(Close(reason));
             }

@@ -236,8 +236,8 @@ impl Follower {
         self.feed.poll_fill(cx, batch, &self.slow, frame, tell)
     }
 
-    pub(crate) fn drive(&mut self, driver: &Driver) {
-        self.feed.drive(driver);
+    pub(crate) fn seat(&mut self, driver: &Driver) {
+        self.feed.seat(driver);
     }
 
     pub(crate) fn passed(&mut self, batch: &Batch, count: usize) {

@@ -226,8 +226,8 @@ impl Session for Plain {
         Ok(())
     }
 
-    fn drive(&mut self, driver: &Driver) {
-        self.follower.drive(driver);
+    fn seat(&mut self, driver: &Driver) {
+        self.follower.seat(driver);
     }
 
     fn poll_fill(

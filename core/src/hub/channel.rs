@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::cursor::{Cursor, Gap, Start};
 use super::entry::{Entry, FrameKey, Variant};
+use super::lookout::Lookout;
 use super::ring::Ring;
 use super::since::{Resume, Since};
 use super::sync::{AtomicBool, AtomicU64, AtomicUsize, RwLock};
@@ -109,6 +110,16 @@ impl Channel {
         self.closed.load(Ordering::Acquire)
     }
 
+    /// Sees that it moves, from now on.
+    pub fn watch(self: &Arc<Self>) -> Lookout {
+        Lookout::new(Arc::clone(self))
+    }
+
+    /// How many tasks are woken when it moves.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// A client's place in this channel.
     pub fn follow(self: &Arc<Self>, start: Start) -> Cursor {
         self.followers.fetch_add(1, Ordering::Relaxed);
@@ -160,7 +171,9 @@ impl Channel {
 
     pub(super) fn append(&self, entry: Arc<Entry>) {
         let newest = entry.position.offset.get();
-        self.ring.write().append(entry, &self.retention);
+        let mut ring = self.ring.write();
+        ring.append(entry, &self.retention);
+        // Still locked, so that both say the same to whoever looks at the ring.
         self.newest.store(newest, Ordering::Release);
     }
 
@@ -214,11 +227,14 @@ impl Channel {
         self.waiting.register(place, waker)
     }
 
-    pub(super) fn leave(&self, place: Option<&Place>) {
-        self.followers.fetch_sub(1, Ordering::Relaxed);
+    pub(super) fn wait_no_more(&self, place: Option<Place>) {
         if let Some(place) = place {
-            self.waiting.leave(place);
+            self.waiting.leave(&place);
         }
+    }
+
+    pub(super) fn leave(&self) {
+        self.followers.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn position(&self, offset: Offset) -> Position {

@@ -164,15 +164,19 @@ impl Cursor {
     /// Whether entries wait behind the cursor; `Ready(false)` when the channel is closed and nothing waits. While it is
     /// pending, the task is woken by everything that is appended.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        loop {
-            if let Some(ready) = self.is_ready() {
-                return Poll::Ready(ready);
-            }
-            if !self.channel.register(&mut self.waiting, cx.waker()) {
-                return Poll::Pending;
-            }
-            // What came before the registration was told to nobody, so look again.
+        if let Some(ready) = self.is_ready() {
+            return Poll::Ready(ready);
         }
+        if self.channel.register(&mut self.waiting, cx.waker()) {
+            // What came before the registration was told to nobody, so look again.
+            return self.is_ready().map_or(Poll::Pending, Poll::Ready);
+        }
+        Poll::Pending
+    }
+
+    /// Wakes nobody any more, until it is polled again.
+    pub fn unwatched(&mut self) {
+        self.channel.wait_no_more(self.waiting.take());
     }
 
     /// Waits until entries wait behind the cursor; `false` when the channel is closed. Cancel safe.
@@ -183,7 +187,8 @@ impl Cursor {
 
 impl Drop for Cursor {
     fn drop(&mut self) {
-        self.channel.leave(self.waiting.as_ref());
+        self.unwatched();
+        self.channel.leave();
     }
 }
 

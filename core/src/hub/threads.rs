@@ -172,3 +172,31 @@ fn what_is_in_a_channel_is_in_the_root() {
         publisher.join().unwrap();
     });
 }
+
+#[test]
+fn who_goes_round_misses_nobody() {
+    play(|| {
+        let hub = Arc::new(Hub::new(Retention::default()));
+        let channel = hub.open(&names()[0]);
+        let (mut lead, mut cursor) = (channel.watch(), channel.follow(Start::Head));
+        let round = spawn(move || {
+            block_on(async {
+                let mut seen = Vec::new();
+                loop {
+                    lead.look();
+                    // As for a client that was just gone round to.
+                    if cursor.is_behind() {
+                        let ahead = cursor.peek(9, |entry| seen.push(entry.position.offset));
+                        cursor.pass_all(&ahead);
+                    }
+                    if !lead.moved().await {
+                        return seen;
+                    }
+                }
+            })
+        });
+        let published = publish(&hub, &names()[..1], 3);
+        hub.close(&names()[0]);
+        assert_eq!(round.join().unwrap(), published);
+    });
+}

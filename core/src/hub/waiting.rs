@@ -25,6 +25,10 @@ pub(super) struct Place {
 // === impl Waiting ===
 
 impl Waiting {
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
     /// Wakes everybody.
     pub(super) fn wake(&self) {
         for (_, waker) in self.0.lock().iter() {
@@ -63,8 +67,6 @@ impl Waiting {
 
 impl fmt::Debug for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Waiting")
-            .field(&self.0.lock().len())
-            .finish()
+        f.debug_tuple("Waiting").field(&self.len()).finish()
     }
 }

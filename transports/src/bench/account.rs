@@ -54,7 +54,8 @@ impl Account {
             self.early += 1;
             return;
         };
-        if let Some(cut) = self.cut.as_mut().filter(|cut| cut.next.is_none()) {
+        let waits = |cut: &&mut Cut| cut.next.is_none() && cut.from <= number;
+        if let Some(cut) = self.cut.as_mut().filter(waits) {
             cut.next = Some(number);
             if cut.told {
                 self.told.push(cut.from..number);
@@ -83,12 +84,14 @@ impl Account {
         }
     }
 
-    /// Notes that the client was told of a gap when it came back: from what it had until what came next, which may have come
+    /// Notes that the client is back, and whether it was told of a gap: from what it had until what came next, which may have come
     /// already.
-    pub(super) fn gap(&mut self) {
+    pub(super) fn back(&mut self, gap: bool) {
         if let Some(cut) = &mut self.cut {
-            cut.told = true;
-            self.told.extend(cut.next.map(|next| cut.from..next));
+            cut.told = gap;
+            if gap {
+                self.told.extend(cut.next.map(|next| cut.from..next));
+            }
         }
     }
 
@@ -197,12 +200,17 @@ mod tests {
         let mut account = account(&[1, 3]);
         account.cut();
         account.note(6);
-        account.gap();
+        account.back(true);
         account.note(8);
         account.cut();
-        account.gap();
+        account.back(true);
         let balance = account.balance(12, |_| false);
         assert_eq!((balance.missing(), balance.silent), (7, 2));
+        // Cut again before anything came, and then not told of anything.
+        account.cut();
+        account.back(false);
+        let balance = account.balance(12, |_| false);
+        assert_eq!((balance.missing(), balance.silent), (7, 5));
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Tally {
     /// Refuses options under which the accounts, a bit for each client and event, would not fit in memory.
     pub(super) fn check(clients: u32, rate: u32, seconds: u32) -> Result<(), Error> {
         let events = u64::from(rate) * u64::from(seconds);
-        if u64::from(clients) * events / 8 <= MOST_ACCOUNTED {
+        if u64::from(clients).saturating_mul(events) / 8 <= MOST_ACCOUNTED {
             return Ok(());
         }
         let message = format!(
@@ -229,13 +229,11 @@ impl Returning {
     fn note(&self, joined: Joined) {
         let tally = &self.tally;
         tally.joined.set(tally.joined.get() + 1);
+        self.account.borrow_mut().back(joined == Joined::Gap);
         let count = match joined {
             Joined::Fresh => &tally.fresh,
             Joined::Recovered => &tally.recoveries,
-            Joined::Gap => {
-                self.account.borrow_mut().gap();
-                &tally.gaps
-            }
+            Joined::Gap => &tally.gaps,
         };
         count.set(count.get() + 1);
     }

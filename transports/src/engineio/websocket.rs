@@ -1,6 +1,7 @@
 //! A session on a WebSocket: one task, which shares it with whoever goes round its channels' clients.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -113,36 +114,43 @@ impl<S: Session> Websocket<S> {
         let shared = Arc::new(Shared(Mutex::new(self)));
         let client: Weak<Shared<S>> = Arc::downgrade(&shared);
         let driver = Driver { rounds, client };
-        shared.0.lock().inner.session.drive(&driver);
+        shared.0.lock().inner.session.seat(&driver);
         Running { shared, sleep }
     }
 
-    /// Writes what waits, for as long as the peer takes it at once; `true` when there is more. Everything else is left to its own
+    /// Writes some of what waits, if the peer takes it at once; `true` when there is more. Everything else is left to its own
     /// task, which `cx` wakes.
-    fn drive(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.socket.is_behind() || self.inner.stalled.is_some() {
-            // It may wait for less than it is allowed to.
+    fn write_some(&mut self, cx: &mut Context<'_>) -> bool {
+        let inner = &self.inner;
+        if self.broken.is_some() || inner.stalled.is_some() || inner.finishing {
+            // There it is seen whether too much waits by now, or nothing any more.
             cx.waker().wake_by_ref();
             return false;
         }
-        for _ in 0..TURNS {
-            match self.poll_write(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(close)) => {
-                    self.broken = Some(close);
+        if self.socket.is_behind() {
+            // It is at the rest of what was begun, and goes on from there.
+            return false;
+        }
+        match self.poll_write(cx) {
+            Poll::Ready(Ok(())) if self.socket.is_behind() => {
+                // The peer took a part.
+                cx.waker().wake_by_ref();
+                false
+            }
+            Poll::Ready(Ok(())) => self.inner.session.is_behind(),
+            Poll::Ready(Err(close)) => {
+                self.broken = Some(close);
+                cx.waker().wake_by_ref();
+                false
+            }
+            Poll::Pending => {
+                if self.inner.stalled.is_some() {
+                    // The time for that runs there.
                     cx.waker().wake_by_ref();
-                    return false;
                 }
-                Poll::Pending => {
-                    if self.inner.stalled.is_some() {
-                        // The time for that runs there.
-                        cx.waker().wake_by_ref();
-                    }
-                    return false;
-                }
+                false
             }
         }
-        true
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, mut sleep: Pin<&mut Sleep>) -> Poll<&'static str> {
@@ -159,7 +167,8 @@ impl<S: Session> Websocket<S> {
             return Poll::Ready(reason);
         }
         let orders = self.inner.clients.orders();
-        if !known || orders != self.orders {
+        // Who is finishing is told so until it is gone, and each time by the waker that it gave last.
+        if !known || orders != self.orders || self.inner.finishing {
             self.orders = orders;
             match self.inner.client.told(cx) {
                 Some(Told::Close(reason)) => return Poll::Ready(reason),
@@ -308,7 +317,15 @@ impl<S: Session> Driven for Shared<S> {
         let Some(waker) = websocket.waker.take() else {
             return false;
         };
-        let more = websocket.drive(&mut Context::from_waker(&waker));
+        let cx = &mut Context::from_waker(&waker);
+        // A defect that one client's events bring to light must not end the round of all.
+        let more = catch_unwind(AssertUnwindSafe(|| websocket.write_some(cx)));
+        let more = more.unwrap_or_else(|_| {
+            tracing::error!("writing to a client panicked");
+            websocket.broken = Some(Close("panic"));
+            waker.wake_by_ref();
+            false
+        });
         websocket.waker = Some(waker);
         more
     }

@@ -70,7 +70,7 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
 
 impl Connection {
     /// Closes the connection: reads and writes fail from now on, also those that wait now. The first
-    /// reason stays.
+    /// reason stays. It has no effect once evows' own WebSocket has the connection, whose client is closed instead.
     pub fn close(&self, reason: &'static str) {
         self.close_first(reason);
     }
@@ -241,7 +241,12 @@ impl Guarded<TcpStream> {
         };
         match written {
             Err(Errno::AGAIN | Errno::INTR) => None,
-            other => Some(other.map_err(io::Error::from)),
+            Ok(written) => Some(Ok(written)),
+            Err(error) => {
+                let error = io::Error::from(error);
+                self.lost(&error);
+                Some(Err(error))
+            }
         }
     }
 }

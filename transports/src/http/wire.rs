@@ -57,9 +57,7 @@ impl Wire {
             Self::Other(_) => true,
         }
     }
-}
 
-impl Wire {
     /// Writes as [`poll_write_vectored`](AsyncWrite::poll_write_vectored) does, sooner where that is possible.
     pub(crate) fn poll_write_now(
         &mut self,

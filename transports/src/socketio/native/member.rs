@@ -291,8 +291,8 @@ impl Session for Member {
         }
     }
 
-    fn drive(&mut self, driver: &Driver) {
-        self.feed.drive(driver);
+    fn seat(&mut self, driver: &Driver) {
+        self.feed.seat(driver);
     }
 
     fn poll_fill(
