@@ -27,8 +27,10 @@ impl Lookout {
         }
     }
 
-    /// Takes note of everything that has been appended so far. Cursors that are looked at after this are behind all of it.
+    /// Takes note of everything that has been appended so far: cursors that are looked at after this see it. Until it waits again,
+    /// its task is woken for nothing. A task that yields while it is at work would else be back before anybody had a turn.
     pub fn look(&mut self) {
+        self.channel.wait_no_more(self.waiting.take());
         self.seen = self.channel.newest();
     }
 

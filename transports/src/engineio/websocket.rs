@@ -34,12 +34,12 @@ const MOST_UNANSWERED: usize = 64 * 1024;
 pub(crate) struct Websocket<S> {
     /// What wakes this task.
     waker: Option<Waker>,
+    /// What ended it while somebody else wrote to it.
+    broken: Option<Close>,
     inner: Inner<S>,
     socket: Socket,
     /// What [`Clients::orders`] was when this client looked at its own.
     orders: u64,
-    /// What ended it while somebody else wrote to it.
-    broken: Option<Close>,
 }
 
 pin_project! {
@@ -61,9 +61,9 @@ struct Inner<S> {
     clients: Arc<Clients>,
     /// Since when the peer has taken nothing, while something waits.
     stalled: Option<Instant>,
+    finishing: bool,
     out: Outbox,
     session: S,
-    finishing: bool,
     heart: Heart,
     client: Arc<Client>,
     options: Arc<Options>,
@@ -90,9 +90,9 @@ impl<S: Session> Websocket<S> {
         let inner = Inner {
             clients: Arc::clone(client.clients()),
             stalled: None,
+            finishing: false,
             out,
             session,
-            finishing: false,
             heart: Heart::new(&options),
             client,
             options,
@@ -100,10 +100,10 @@ impl<S: Session> Websocket<S> {
         };
         Self {
             waker: None,
+            broken: None,
             inner,
             socket,
             orders: 0,
-            broken: None,
         }
     }
 
