@@ -147,8 +147,8 @@ impl Clients {
             peer,
             clients: Arc::clone(self),
             session: Mutex::default(),
+            flow: Mutex::new(Flow::new(websocket.is_some())),
             websocket: Mutex::new(websocket),
-            flow: Mutex::default(),
             place: Mutex::new(place),
             ended: AtomicBool::new(false),
             gone: Shutdown::new(),
@@ -308,7 +308,7 @@ impl Client {
             return false;
         }
         *websocket = Some(connection);
-        self.flow.lock().reset();
+        *self.flow.lock() = Flow::new(true);
         *self.place.lock() = None;
         true
     }

@@ -22,6 +22,8 @@ pub(super) struct Flow {
     packets: usize,
     /// Packets taken by polls so far.
     polled: u64,
+    /// Whether the client is on a WebSocket. What began on long-polling may end after the move, and belongs to neither count then.
+    websocket: bool,
 }
 
 /// Packets that were handed over together.
@@ -51,6 +53,9 @@ impl Flow {
 
     /// Notes packets that were handed over, of `bytes` on the wire. `written` is from before that.
     pub(super) fn hand(&mut self, packets: usize, bytes: u64, written: Option<u64>) {
+        if written.is_some() != self.websocket {
+            return;
+        }
         self.packets += packets;
         if let Some(written) = written {
             let before = self.bursts.back().map_or(0, |burst| burst.through);
@@ -61,6 +66,9 @@ impl Flow {
 
     /// Notes packets that a poll took.
     pub(super) fn take(&mut self, packets: usize) {
+        if self.websocket {
+            return;
+        }
         self.packets = self.packets.saturating_sub(packets);
         self.polled += packets as u64;
     }
@@ -70,9 +78,12 @@ impl Flow {
         self.polled
     }
 
-    /// Starts again on another connection.
-    pub(super) fn reset(&mut self) {
-        *self = Self::default();
+    /// Nothing handed over yet, on a WebSocket or else on long-polling.
+    pub(super) fn new(websocket: bool) -> Self {
+        Self {
+            websocket,
+            ..Self::default()
+        }
     }
 }
 
@@ -82,7 +93,7 @@ mod tests {
 
     #[test]
     fn what_is_written_makes_room() {
-        let mut flow = Flow::default();
+        let mut flow = Flow::new(true);
         assert_eq!(flow.room(Some(1_000)), WEBSOCKET);
         flow.hand(40, 400, Some(1_000));
         flow.hand(24, 240, Some(1_100));
@@ -97,12 +108,23 @@ mod tests {
 
     #[test]
     fn polls_make_room() {
-        let mut flow = Flow::default();
+        let mut flow = Flow::new(false);
         flow.hand(POLLING, 1, None);
         assert_eq!(flow.room(None), 0);
         flow.take(5);
         assert_eq!(flow.room(None), 5);
         flow.take(POLLING);
         assert_eq!((flow.room(None), flow.polled()), (POLLING, 197));
+    }
+
+    #[test]
+    fn what_began_on_long_polling_does_not_count_on_the_websocket() {
+        let mut flow = Flow::new(true);
+        flow.hand(2, 20, Some(100));
+        // A poll that was answered, and events that were handed over, just before the move.
+        flow.take(1);
+        flow.hand(3, 30, None);
+        assert_eq!(flow.room(Some(100)), WEBSOCKET - 2);
+        assert_eq!(flow.room(Some(120)), WEBSOCKET);
     }
 }
