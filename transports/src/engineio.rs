@@ -31,7 +31,7 @@ use crate::feed::Batch;
 pub use crate::rounds::Driver;
 
 pub use self::door::Server;
-pub(crate) use self::door::{switch, taken};
+pub(crate) use self::door::taken;
 pub use self::outbox::Outbox;
 pub use self::refusal::Refusal;
 pub(crate) use self::sid::Sid;

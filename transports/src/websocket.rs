@@ -28,14 +28,14 @@ use evows_core::http::parameter;
 use evows_core::hub::{Entry, Frame, Variant};
 use evows_core::plugin::{BuildContext, BuildError, Transport, TransportPlugin};
 use evows_core::register_transport;
+use hyper::upgrade::OnUpgrade;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::check;
-use crate::engineio::{self, Close, Driver, Message, Outbox, Session, Websocket, switch, taken};
+use crate::engineio::{self, Close, Driver, Message, Outbox, Session, Websocket, taken};
 use crate::feed::Batch;
 use crate::stream::{self, Door, Entrance, Follower, Limits, tell, with_position};
-
 use crate::ws::frame::{Header, Opcode};
 use crate::ws::handshake::{self, HandshakeError};
 
@@ -147,7 +147,7 @@ impl Transport for PlainWebSocket {
     }
 }
 
-async fn enter(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+async fn enter(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
     let positions = parameter(request.uri().query().unwrap_or_default(), "positions");
     let positions = match positions.as_deref() {
         None | Some("") => false,
@@ -159,9 +159,10 @@ async fn enter(State(shared): State<Arc<Shared>>, request: Request) -> Response 
                 .refuse(StatusCode::BAD_REQUEST, "bad_request", message);
         }
     };
-    if let Err(error) = handshake::accept(request.headers()) {
-        return not_a_websocket(&shared.door, error);
-    }
+    let response = match handshake::accept(request.headers()) {
+        Ok(response) => response,
+        Err(error) => return not_a_websocket(&shared.door, error),
+    };
     let variant = if positions {
         shared.positioned
     } else {
@@ -174,7 +175,7 @@ async fn enter(State(shared): State<Arc<Shared>>, request: Request) -> Response 
         Ok(entrance) => entrance,
         Err(refused) => return refused,
     };
-    let Ok((response, upgrade)) = switch(request) else {
+    let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return not_a_websocket(&shared.door, HandshakeError::NoUpgrade);
     };
     let mut out = Outbox::default();

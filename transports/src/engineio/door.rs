@@ -328,7 +328,7 @@ async fn proved<S: Session>(mut socket: Socket, session: &Polling<S>) -> Option<
 }
 
 /// The answer that switches to WebSocket, and the promise of the connection.
-pub(crate) fn switch(mut request: Request) -> Result<(Response, OnUpgrade), Refusal> {
+fn switch(mut request: Request) -> Result<(Response, OnUpgrade), Refusal> {
     let response = handshake::accept(request.headers()).map_err(|_| Refusal::BadRequest)?;
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     upgrade
