@@ -159,9 +159,13 @@ async fn enter(State(shared): State<Arc<Shared>>, mut request: Request) -> Respo
                 .refuse(StatusCode::BAD_REQUEST, "bad_request", message);
         }
     };
-    let response = match handshake::accept(request.headers()) {
+    let response = match handshake::accept(request.method(), request.headers()) {
         Ok(response) => response,
         Err(error) => return not_a_websocket(&shared.door, error),
+    };
+    // Before the door: what cannot be switched, as with HTTP/1.0, is no client.
+    let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
+        return not_a_websocket(&shared.door, HandshakeError::NoUpgrade);
     };
     let variant = if positions {
         shared.positioned
@@ -174,9 +178,6 @@ async fn enter(State(shared): State<Arc<Shared>>, mut request: Request) -> Respo
     } = match shared.door.enter(&request, None, variant) {
         Ok(entrance) => entrance,
         Err(refused) => return refused,
-    };
-    let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
-        return not_a_websocket(&shared.door, HandshakeError::NoUpgrade);
     };
     let mut out = Outbox::default();
     if let Some(data) = follower.ready.take() {

@@ -329,7 +329,8 @@ async fn proved<S: Session>(mut socket: Socket, session: &Polling<S>) -> Option<
 
 /// The answer that switches to WebSocket, and the promise of the connection.
 fn switch(mut request: Request) -> Result<(Response, OnUpgrade), Refusal> {
-    let response = handshake::accept(request.headers()).map_err(|_| Refusal::BadRequest)?;
+    let response =
+        handshake::accept(request.method(), request.headers()).map_err(|_| Refusal::BadRequest)?;
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     upgrade
         .map(|upgrade| (response, upgrade))

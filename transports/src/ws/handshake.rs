@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -16,7 +16,7 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Why a request is no opening handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeError {
-    /// The headers do not ask for an upgrade to WebSocket.
+    /// It is not a GET, or its headers do not ask for an upgrade to WebSocket.
     #[error("the request does not ask for an upgrade to websocket")]
     NoUpgrade,
     /// `Sec-WebSocket-Version` is not 13.
@@ -29,19 +29,20 @@ pub enum HandshakeError {
 
 /// Whether a request asks for a WebSocket: what kind of answer it understands.
 pub fn is_upgrade(headers: &HeaderMap) -> bool {
-    let upgrade = headers.get(UPGRADE);
-    upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    lists(headers, &UPGRADE, b"websocket")
+}
+
+/// Whether a header, in one line or several, lists a token (RFC 9110, 5.6.1).
+fn lists(headers: &HeaderMap, name: &HeaderName, token: &[u8]) -> bool {
+    headers.get_all(name).iter().any(|value| {
+        let mut tokens = value.as_bytes().split(|byte| *byte == b',');
+        tokens.any(|it| it.trim_ascii().eq_ignore_ascii_case(token))
+    })
 }
 
 /// The answer to an opening handshake.
-pub fn accept(headers: &HeaderMap) -> Result<Response, HandshakeError> {
-    let asks = headers.get_all(CONNECTION).iter().any(|value| {
-        let tokens = value.as_bytes().split(|byte| *byte == b',');
-        tokens
-            .map(<[u8]>::trim_ascii)
-            .any(|token| token.eq_ignore_ascii_case(b"upgrade"))
-    });
-    if !asks || !is_upgrade(headers) {
+pub fn accept(method: &Method, headers: &HeaderMap) -> Result<Response, HandshakeError> {
+    if method != Method::GET || !lists(headers, &CONNECTION, b"upgrade") || !is_upgrade(headers) {
         return Err(HandshakeError::NoUpgrade);
     }
     let version = headers.get(SEC_WEBSOCKET_VERSION);
@@ -89,7 +90,7 @@ mod tests {
 
     #[test]
     fn the_example_of_the_rfc() {
-        let response = accept(&request(&[])).unwrap();
+        let response = accept(&Method::GET, &request(&[])).unwrap();
         assert_eq!(response.status(), 101);
         let value = &response.headers()[SEC_WEBSOCKET_ACCEPT];
         assert_eq!(value, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
@@ -107,7 +108,16 @@ mod tests {
                 HandshakeError::Key,
             ),
         ] {
-            assert_eq!(accept(&request(&[change])).unwrap_err(), error);
+            let refused = accept(&Method::GET, &request(&[change])).unwrap_err();
+            assert_eq!(refused, error);
         }
+        let refused = accept(&Method::POST, &request(&[])).unwrap_err();
+        assert_eq!(refused, HandshakeError::NoUpgrade);
+    }
+
+    #[test]
+    fn upgrade_is_a_list() {
+        let list = request(&[("upgrade", "h2c, websocket")]);
+        assert!(accept(&Method::GET, &list).is_ok());
     }
 }

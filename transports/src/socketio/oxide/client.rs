@@ -333,6 +333,18 @@ impl Client {
         self.flow.lock().take(packets);
     }
 
+    /// Whether its WebSocket takes whatever it is given. Only of one that nothing was written to for a while does this mean that it
+    /// has everything.
+    pub(super) fn has_taken_all(&self) -> bool {
+        let websocket = self.websocket.lock();
+        websocket.as_ref().is_some_and(|it| !it.is_blocked())
+    }
+
+    /// Counts what it has in front of it anew, from nothing.
+    pub(super) fn forget_flow(&self) {
+        self.flow.lock().forget();
+    }
+
     /// A number that moves when the client takes something.
     pub(super) fn progress(&self, written: Option<u64>) -> u64 {
         written.unwrap_or_else(|| self.flow.lock().polled())

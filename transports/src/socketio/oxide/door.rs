@@ -86,7 +86,8 @@ impl Door {
                 .clients
                 .session(session)
                 .ok_or(Refusal::SessionUnknown)?;
-            if websocket != upgrade || (upgrade && client.has_websocket()) {
+            let is_get = *request.method() == Method::GET;
+            if websocket != upgrade || (upgrade && (client.has_websocket() || !is_get)) {
                 return Err(Refusal::BadRequest);
             }
             if !upgrade {

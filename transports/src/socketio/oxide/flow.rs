@@ -7,10 +7,11 @@
 use std::collections::VecDeque;
 
 /// Packets in the engine's queue at most. Slots are made on demand, so a high limit costs nothing at rest.
-pub(super) const QUEUE: usize = 256;
+pub(super) const QUEUE: usize = 512;
 /// Packets that a WebSocket client has in front of it at most, each a copy of its own: what a client that stopped reading costs.
 const WEBSOCKET: usize = 64;
-/// The same on long-polling, where everything waits for the next poll. The rest of the queue is for the engine's own packets.
+/// The same on long-polling, where everything waits for the next poll. What waits when the client moves to a WebSocket is in the
+/// queue beside what it is handed there; the rest of the queue is for the engine's own packets.
 const POLLING: usize = 192;
 /// Capacity that is kept at rest.
 const KEPT: usize = 8;
@@ -30,6 +31,8 @@ pub(super) struct Flow {
 #[derive(Debug)]
 struct Burst {
     packets: usize,
+    /// What the connection had written before.
+    from: u64,
     /// They have all left when the connection has written so much.
     through: u64,
 }
@@ -58,15 +61,31 @@ impl Flow {
         }
         self.packets += packets;
         if let Some(written) = written {
-            let before = self.bursts.back().map_or(0, |burst| burst.through);
-            let through = before.max(written) + bytes;
-            self.bursts.push_back(Burst { packets, through });
+            // Another channel's burst may have been handed over, and noted, since `written` was read. Then what was written in
+            // between is in front of both, and counts once.
+            let (from, before) = self
+                .bursts
+                .back()
+                .map_or((0, 0), |it| (it.from, it.through));
+            let through = if written < from {
+                before.max(written + bytes)
+            } else {
+                before.max(written) + bytes
+            };
+            let from = from.max(written);
+            self.bursts.push_back(Burst {
+                packets,
+                from,
+                through,
+            });
         }
     }
 
     /// Notes packets that a poll took.
     pub(super) fn take(&mut self, packets: usize) {
         if self.websocket {
+            // The poll that was under way during the move may have taken what was handed over since, which then is never written.
+            self.forget();
             return;
         }
         self.packets = self.packets.saturating_sub(packets);
@@ -76,6 +95,12 @@ impl Flow {
     /// Packets taken by polls so far.
     pub(super) fn polled(&self) -> u64 {
         self.polled
+    }
+
+    /// Starts to count anew: nothing is in front of the client.
+    pub(super) fn forget(&mut self) {
+        self.bursts.clear();
+        self.packets = 0;
     }
 
     /// Nothing handed over yet, on a WebSocket or else on long-polling.
@@ -121,10 +146,28 @@ mod tests {
     fn what_began_on_long_polling_does_not_count_on_the_websocket() {
         let mut flow = Flow::new(true);
         flow.hand(2, 20, Some(100));
-        // A poll that was answered, and events that were handed over, just before the move.
-        flow.take(1);
+        // Events that were handed over just before the move.
         flow.hand(3, 30, None);
         assert_eq!(flow.room(Some(100)), WEBSOCKET - 2);
         assert_eq!(flow.room(Some(120)), WEBSOCKET);
+    }
+
+    #[test]
+    fn what_a_late_poll_took_is_not_waited_for() {
+        let mut flow = Flow::new(true);
+        flow.hand(1, 300_000, Some(100));
+        flow.take(1);
+        flow.hand(WEBSOCKET, 640, Some(200));
+        assert_eq!(flow.room(Some(839)), 0);
+        assert_eq!(flow.room(Some(840)), WEBSOCKET);
+    }
+
+    #[test]
+    fn what_was_written_between_two_channels_bursts_counts_once() {
+        let mut flow = Flow::new(true);
+        // The first channel read 1,000 and handed over 100 bytes, of which 50 were written before the second one looked.
+        flow.hand(1, 10, Some(1_050));
+        flow.hand(10, 100, Some(1_000));
+        assert_eq!(flow.room(Some(1_110)), WEBSOCKET);
     }
 }

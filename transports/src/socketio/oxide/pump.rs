@@ -393,6 +393,13 @@ impl Round {
             }
             _ => member.stalled = Some((Instant::now(), shown)),
         }
+        let (since, _) = member.stalled.unwrap_or((Instant::now(), shown));
+        if since.elapsed() >= HOPE && member.client.has_taken_all() {
+            // What it was handed is not what it was sent: a poll took it while the client moved to its WebSocket.
+            member.client.forget_flow();
+            member.stalled = None;
+            return Progress::More;
+        }
         progress
     }
 
