@@ -1,4 +1,14 @@
 //! What core does between a queue and a sink, so that no sink has to.
 
+mod breaker;
+mod cargo;
+mod lanes;
+mod policy;
 pub(crate) mod retry;
 pub(crate) mod worker;
+
+pub use self::breaker::BreakerPolicy;
+pub use self::policy::{
+    BatchConfig, BatchPolicy, BreakerConfig, Delivery, DeliveryConfig, Order, RetryConfig,
+};
+pub use self::retry::{Jitter, RetryPolicy};

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -39,9 +39,9 @@ struct Inner {
     received_at: SystemTime,
 }
 
-/// A process-unique event number, stable over copies, edits and retries.
+/// What tells an event from every other one, stable over copies, edits, retries and restarts. Written as 32 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EventId(u64);
+pub struct EventId(u128);
 
 /// Why bytes are not an event.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +116,7 @@ impl Event {
         &self.inner.instance
     }
 
-    /// The event's number in this process.
+    /// What tells the event from every other one.
     pub fn id(&self) -> EventId {
         self.inner.id
     }
@@ -247,14 +247,16 @@ pub fn utf8_lossy(bytes: Bytes) -> Bytes {
 
 impl EventId {
     fn next() -> Self {
+        static RUN: LazyLock<u64> = LazyLock::new(|| fastrand::u64(..));
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(u128::from(*RUN) << 64 | u128::from(number))
     }
 }
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
+        write!(f, "{:032x}", self.0)
     }
 }
 

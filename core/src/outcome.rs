@@ -21,12 +21,14 @@ pub enum Outcome {
     Delivered = 0,
     /// A filter discarded it, as the operator asked.
     Filtered = 1,
+    /// It is kept on disk: in the buffer in front of a sink, which delivers it from there, or among the dead letters.
+    Held = 2,
     /// A full queue turned it away.
-    Shed = 2,
+    Shed = 3,
     /// A filter or a sink could not handle it.
-    Failed = 3,
+    Failed = 4,
     /// It was dropped without an outcome: a defect in a plugin.
-    Lost = 4,
+    Lost = 5,
 }
 
 /// The producer's end of a batch: hands out one handle per event.
@@ -80,24 +82,26 @@ impl Outcome {
         match self {
             Self::Delivered => "delivered",
             Self::Filtered => "filtered",
+            Self::Held => "held",
             Self::Shed => "shed",
             Self::Failed => "failed",
             Self::Lost => "lost",
         }
     }
 
-    /// Whether a source may acknowledge upstream: the event is where it belongs, or the operator asked
-    /// for it to be discarded.
+    /// Whether a source may acknowledge upstream: the event is where it belongs, or will get there whatever
+    /// happens to this process, or the operator asked for it to be discarded.
     pub fn is_accepted(self) -> bool {
-        self <= Self::Filtered
+        self <= Self::Held
     }
 
     fn from_u8(value: u8) -> Self {
         match value {
             0 => Self::Delivered,
             1 => Self::Filtered,
-            2 => Self::Shed,
-            3 => Self::Failed,
+            2 => Self::Held,
+            3 => Self::Shed,
+            4 => Self::Failed,
             _ => Self::Lost,
         }
     }

@@ -21,7 +21,9 @@ pub use self::lifecycle::{
 };
 pub use self::policy::{Policy, PolicyPlugin};
 pub use self::reference::PluginRef;
-pub use self::sink::{FailedEvents, Sink, SinkError, SinkErrorKind, SinkPlugin};
+pub use self::sink::{
+    Batch, Destination, FailedEvents, Sink, SinkError, SinkErrorKind, SinkPlugin,
+};
 pub use self::source::{Source, SourceError, SourcePlugin};
 pub use self::transport::{Transport, TransportError, TransportPlugin};
 

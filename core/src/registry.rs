@@ -10,9 +10,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 
 use crate::config::{Problem, Settings};
+use crate::delivery::Delivery;
 use crate::plugin::{
-    BuildContext, BuildError, Filter, FilterPlugin, Lifecycle, LifecyclePlugin, Policy,
-    PolicyPlugin, Sink, SinkPlugin, Source, SourcePlugin, Transport, TransportPlugin,
+    BuildContext, BuildError, Environment, Filter, FilterPlugin, Lifecycle, LifecyclePlugin,
+    Policy, PolicyPlugin, Sink, SinkPlugin, Source, SourcePlugin, Transport, TransportPlugin,
 };
 
 /// What a plugin is.
@@ -63,6 +64,7 @@ struct Hooks {
     check: fn(&Settings) -> Vec<Problem>,
     schema: fn(&mut SchemaGenerator) -> Schema,
     ports: fn(&Settings) -> Vec<String>,
+    delivery: fn(&Settings, &Environment) -> Delivery,
     build: Build,
 }
 
@@ -280,7 +282,7 @@ impl Registration {
         origin: Origin,
     ) -> Self {
         let build = Build::Sink(|settings, cx| Ok(Box::new(P::build(read(settings)?, cx)?)));
-        Self::new::<P::Config>(
+        let mut plugin = Self::new::<P::Config>(
             Kind::Sink,
             P::NAME,
             summary,
@@ -288,7 +290,15 @@ impl Registration {
             origin,
             build,
             |settings| check(settings, P::check),
-        )
+        );
+        plugin.hooks.delivery = |settings, environment| {
+            let config = settings.read::<P::Config>();
+            config.map_or_else(
+                |_| Delivery::default(),
+                |config| P::delivery(&config, environment),
+            )
+        };
+        plugin
     }
 
     /// Registers a transport. Use [`register_transport!`](crate::register_transport).
@@ -358,6 +368,7 @@ impl Registration {
             check,
             schema: |generator| C::json_schema(generator),
             ports: |_| Vec::new(),
+            delivery: |_, _| Delivery::default(),
             build,
         };
         Self {
@@ -383,6 +394,11 @@ impl Registration {
     /// The named ports of a filter with these keys.
     pub fn ports(&self, settings: &Settings) -> Vec<String> {
         (self.hooks.ports)(settings)
+    }
+
+    /// How core delivers to a sink with these keys where the file does not say otherwise.
+    pub fn delivery(&self, settings: &Settings, environment: &Environment) -> Delivery {
+        (self.hooks.delivery)(settings, environment)
     }
 
     /// Builds a source.

@@ -2,12 +2,13 @@
 
 use std::io;
 
-use schemars::{Schema, SchemaGenerator, json_schema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use super::{Exit, output};
 use crate::config::section::{DEFAULT_LIFECYCLE, LIFECYCLE, PIPELINE, Section, TRANSPORTS};
 use crate::config::{BufferConfig, HubConfig, ServerConfig};
+use crate::delivery::DeliveryConfig;
 use crate::registry::{self, Kind, Registration};
 
 /// Prints the schema.
@@ -68,6 +69,7 @@ fn plugins(section: &Section, generator: &mut SchemaGenerator) -> Value {
 fn choice(plugin: &Registration, section: &Section, generator: &mut SchemaGenerator) -> Value {
     let mut schema = plugin.schema(generator);
     let buffer = generator.subschema_for::<BufferConfig>().to_value();
+    let delivery = DeliveryConfig::json_schema(generator).to_value();
     let object = schema.ensure_object();
     object.insert("type".to_owned(), "object".into());
     object.insert("title".to_owned(), plugin.name.into());
@@ -89,7 +91,8 @@ fn choice(plugin: &Registration, section: &Section, generator: &mut SchemaGenera
                 "type": "boolean",
                 "default": true,
             }),
-            _ => buffer.clone(),
+            "buffer" => buffer.clone(),
+            other => delivery["properties"][other].clone(),
         };
         properties.insert(key.to_owned(), schema);
     }

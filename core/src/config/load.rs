@@ -19,6 +19,7 @@ use super::{
     Problem, ServerConfig, Settings, Severity, SinkNode, codes, overrides, suggest,
 };
 use crate::access::is_usable;
+use crate::delivery::DeliveryConfig;
 use crate::plugin::Environment;
 use crate::registry::{self, Kind, Registration};
 
@@ -34,8 +35,16 @@ struct Loader<'t> {
 struct Part {
     vertex: Vertex,
     component: Option<Component>,
+    sink: SinkKeys,
+}
+
+/// The keys of a sink that core reads.
+#[derive(Default)]
+struct SinkKeys {
     buffer: BufferConfig,
-    required: bool,
+    delivery: DeliveryConfig,
+    /// Whether `required` is false.
+    optional: bool,
 }
 
 /// It is wrong, and the problem is added.
@@ -280,24 +289,10 @@ impl Loader<'_> {
         } else {
             Some(Vec::new())
         };
-        let (mut buffer, mut required) = (BufferConfig::default(), true);
-        if section.kind == Kind::Sink {
-            buffer = self
-                .core_key(node, "buffer")
-                .ok()
-                .flatten()
-                .unwrap_or(buffer);
-            required = self
-                .core_key(node, "required")
-                .ok()
-                .flatten()
-                .unwrap_or(required);
-            if buffer.events == 0 || buffer.bytes.0 == 0 {
-                let problem = Problem::new(codes::INVALID_VALUE, "a `buffer` must hold something")
-                    .help("`events` and `bytes` are 1 or more");
-                self.add(vec![problem.at_key("buffer")], &path);
-            }
-        }
+        let sink = match section.kind {
+            Kind::Sink => self.sink_keys(node, &path),
+            _ => SinkKeys::default(),
+        };
         Part {
             vertex: Vertex {
                 id: Arc::from(id),
@@ -307,9 +302,42 @@ impl Loader<'_> {
                 ports,
             },
             component,
-            buffer,
-            required,
+            sink,
         }
+    }
+
+    /// What core reads of a sink.
+    fn sink_keys(&mut self, node: &Node<'_>, path: &[&str]) -> SinkKeys {
+        let buffer: BufferConfig = self.key_or_default(node, "buffer");
+        if buffer.events == 0 || buffer.bytes.0 == 0 {
+            let problem = Problem::new(codes::INVALID_VALUE, "a `buffer` must hold something")
+                .help("`events` and `bytes` are 1 or more");
+            self.add(vec![problem.at_key("buffer")], path);
+        }
+        let delivery = DeliveryConfig {
+            timeout: self.key_or_default(node, "timeout"),
+            concurrency: self.key_or_default(node, "concurrency"),
+            order: self.key_or_default(node, "order"),
+            batch: self.key_or_default(node, "batch"),
+            retry: self.key_or_default(node, "retry"),
+            breaker: self.key_or_default(node, "breaker"),
+            dead_letter: self.key_or_default(node, "dead_letter"),
+        };
+        self.add(delivery.check(), path);
+        SinkKeys {
+            buffer,
+            delivery,
+            optional: !self
+                .core_key(node, "required")
+                .ok()
+                .flatten()
+                .unwrap_or(true),
+        }
+    }
+
+    /// A key that core reads, or its default; a wrong one is reported.
+    fn key_or_default<T: DeserializeOwned + Default>(&mut self, node: &Node<'_>, key: &str) -> T {
+        self.core_key(node, key).ok().flatten().unwrap_or_default()
     }
 
     /// The plugin that `type` names.
@@ -504,8 +532,8 @@ impl Loader<'_> {
 // === impl Part ===
 
 impl Part {
-    fn split(self) -> (Vertex, (Option<Component>, BufferConfig, bool)) {
-        (self.vertex, (self.component, self.buffer, self.required))
+    fn split(self) -> (Vertex, (Option<Component>, SinkKeys)) {
+        (self.vertex, (self.component, self.sink))
     }
 }
 
@@ -518,9 +546,9 @@ fn alone<'t>(node: &Node<'t>, key: &str) -> Option<Node<'t>> {
 }
 
 /// The parts that could be read. With any problem it is not used.
-fn pipeline(graph: Vec<Vertex>, parts: Vec<(Option<Component>, BufferConfig, bool)>) -> Pipeline {
+fn pipeline(graph: Vec<Vertex>, parts: Vec<(Option<Component>, SinkKeys)>) -> Pipeline {
     let mut pipeline = Pipeline::default();
-    for (vertex, (component, buffer, required)) in graph.into_iter().zip(parts) {
+    for (vertex, (component, sink)) in graph.into_iter().zip(parts) {
         let Some(component) = component else {
             continue;
         };
@@ -536,8 +564,9 @@ fn pipeline(graph: Vec<Vertex>, parts: Vec<(Option<Component>, BufferConfig, boo
             _ => pipeline.sinks.push(SinkNode {
                 component,
                 inputs,
-                buffer,
-                required,
+                buffer: sink.buffer,
+                delivery: sink.delivery,
+                required: !sink.optional,
             }),
         }
     }

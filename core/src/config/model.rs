@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Period, ServerConfig, Settings, Size};
+use crate::delivery::DeliveryConfig;
 use crate::hub::Retention;
 use crate::registry::Registration;
 
@@ -67,6 +68,8 @@ pub struct SinkNode {
     pub inputs: Vec<Input>,
     /// The queue in front of it.
     pub buffer: BufferConfig,
+    /// How it is delivered to, as far as the file says.
+    pub delivery: DeliveryConfig,
     /// Whether a source acknowledges an event only once this sink has it.
     pub required: bool,
 }

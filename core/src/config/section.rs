@@ -54,7 +54,19 @@ pub(crate) const PIPELINE: [Section; 3] = [
     Section {
         name: "sinks",
         kind: Kind::Sink,
-        core_keys: &["type", "inputs", "buffer", "required"],
+        core_keys: &[
+            "type",
+            "inputs",
+            "required",
+            "buffer",
+            "timeout",
+            "concurrency",
+            "order",
+            "batch",
+            "retry",
+            "breaker",
+            "dead_letter",
+        ],
     },
 ];
 
@@ -67,11 +79,9 @@ pub(super) fn explain(problem: &mut Problem, plugin: &Registration) {
     if problem.code == codes::MISSING_KEY && problem.help.is_none() {
         problem.help = Some(explain);
     } else if problem.code == codes::UNKNOWN_KEY {
-        for (key, owners) in [
-            ("inputs", "filters and sinks"),
-            ("buffer", "sinks"),
-            ("required", "sinks"),
-        ] {
+        let of_sinks = PIPELINE[2].core_keys.iter().skip(2);
+        let of_sinks = of_sinks.map(|&key| (key, "sinks"));
+        for (key, owners) in of_sinks.chain([("inputs", "filters and sinks")]) {
             if problem.message.contains(&format!("`{key}`")) {
                 problem.help = Some(format!("`{key}` belongs to {owners}; take it away"));
             }

@@ -1,31 +1,49 @@
 //! The task in front of one sink.
 
-use std::panic::AssertUnwindSafe;
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::retry::{Backoff, DELIVERY, RESTART};
-use crate::plugin::{FailedEvents, Sink, SinkError, SinkErrorKind};
+use super::cargo::{Cargo, Ending, Item};
+use super::lanes::{Flight, Lanes, Verdict};
+use super::policy::{Delivery, Order};
+use super::retry::{Backoff, RESTART};
+use crate::Event;
+use crate::config::{BufferConfig, Period};
+use crate::plugin::{Batch, Destination, FailedEvents, Sink, SinkError, SinkErrorKind};
 use crate::topology::ledger::Ledger;
 use crate::topology::plan::{Part, Rebuild};
 use crate::topology::queue::{DEADLINE, Receiver};
 use crate::topology::supervise::rebuild;
-use crate::{Event, Outcome};
 
-/// How many events a sink gets at once at most.
-const BATCH: usize = 256;
+/// How many events are taken from the queue at once.
+const TAKEN: usize = 256;
 
-/// Takes what waits in the queue, has the sink deliver it, tries again what is worth it, and settles
-/// every event.
+/// Takes what waits in the queue, has the sink deliver it, tries again what is worth it, and ends every event.
 pub(crate) struct Worker {
-    sink: Box<dyn Sink>,
-    rebuild: Rebuild<Box<dyn Sink>>,
+    sink: Arc<dyn Sink>,
+    /// Not here while the sink connects.
+    rebuild: Option<Rebuild<Box<dyn Sink>>>,
+    connecting: Option<BoxFuture<'static, Connected>>,
     queue: Receiver,
+    /// What the lanes may hold.
+    limits: BufferConfig,
+    timeout: Duration,
+    lanes: Lanes,
+    destinations: Vec<Destination>,
     ledger: Arc<Ledger>,
     complaints: Complaints,
 }
+
+/// A sink that has started.
+type Connected = (Arc<dyn Sink>, Rebuild<Box<dyn Sink>>);
 
 /// What was last said of failing events, so that a sink that fails for good is not logged with every batch.
 #[derive(Debug, Default)]
@@ -37,142 +55,234 @@ enum Attempt {
     Panicked,
 }
 
+type Flights = FuturesUnordered<BoxFuture<'static, (Flight, Attempt)>>;
+
 // === impl Worker ===
 
 impl Worker {
-    pub(crate) fn new(part: Part<Box<dyn Sink>>, queue: Receiver, ledger: Arc<Ledger>) -> Self {
-        Self {
-            sink: part.built,
-            rebuild: part.rebuild,
+    pub(crate) fn new(
+        part: Part<Box<dyn Sink>>,
+        delivery: &Delivery,
+        limits: BufferConfig,
+        queue: Receiver,
+        ledger: Arc<Ledger>,
+    ) -> Self {
+        let mut worker = Self {
+            sink: part.built.into(),
+            rebuild: Some(part.rebuild),
+            connecting: None,
             queue,
+            limits,
+            timeout: delivery.timeout,
+            lanes: Lanes::new(delivery.clone()),
+            destinations: Vec::new(),
             ledger,
             complaints: Complaints::default(),
-        }
+        };
+        worker.connect(false);
+        worker
     }
 
     /// Works until the queue ends. When `cut` comes first, what is left fails.
     pub(crate) async fn run(mut self, cut: CancellationToken) {
-        let mut batch = Vec::with_capacity(BATCH);
-        // Cutting drops the work at any await; the batch lives out here, so nothing in it is forgotten.
-        let worked = cut.run_until_cancelled(self.work(&mut batch)).await;
+        // Cutting drops the work at any await, its flights with it; the events live out here, so none is forgotten.
+        let worked = cut.run_until_cancelled(self.work()).await;
         if worked.is_none() {
-            self.end(batch.drain(..), Outcome::Failed, DEADLINE);
+            for item in self.lanes.drain() {
+                item.end(Ending::failed(DEADLINE), &self.ledger);
+            }
         }
         // The queue's receiver goes with `self` and fails what it still holds.
     }
 
-    async fn work(&mut self, batch: &mut Vec<Event>) {
-        // A sink that never starts has nothing to wait for once no event can come any more.
-        let Self {
-            sink,
-            rebuild,
-            queue,
-            ledger,
-            ..
-        } = self;
-        tokio::select! {
-            () = connect(sink, rebuild, ledger, Backoff::new(RESTART)) => {}
-            () = queue.exhausted() => return,
-        }
-        while self.queue.receive(batch, BATCH).await {
-            self.deliver(batch).await;
-        }
-        match AssertUnwindSafe(self.sink.stop()).catch_unwind().await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(sink = self.id(), %error, "the sink did not stop cleanly");
+    async fn work(&mut self) {
+        let mut flights = Flights::new();
+        let mut taken = Vec::with_capacity(TAKEN);
+        let mut open = true;
+        loop {
+            self.depart(&flights);
+            if !open && self.lanes.is_empty() {
+                break;
             }
-            Err(_) => tracing::error!(sink = self.id(), "the sink panicked while it stopped"),
-        }
-    }
-
-    async fn connect(&mut self, backoff: Backoff) {
-        connect(&mut self.sink, &mut self.rebuild, &self.ledger, backoff).await;
-    }
-
-    /// Delivers a batch, leaving it empty.
-    async fn deliver(&mut self, batch: &mut Vec<Event>) {
-        let mut backoff = Backoff::new(DELIVERY);
-        while !batch.is_empty() {
-            let error = match self.attempt(batch).await {
-                Attempt::Sent(Ok(())) => {
-                    self.complaints = Complaints::default();
-                    self.end(batch.drain(..), Outcome::Delivered, "");
-                    return;
+            let room = open && self.has_room();
+            let wake_at = self.lanes.wake_at();
+            tokio::select! {
+                // What has landed makes room, so it comes first.
+                biased;
+                Some((flight, attempt)) = flights.next() => self.land(&flight, attempt),
+                (sink, rebuild) = connected(&mut self.connecting) => {
+                    self.connecting = None;
+                    (self.sink, self.rebuild) = (sink, Some(rebuild));
                 }
-                Attempt::Sent(Err(error)) => error,
-                Attempt::Panicked => {
-                    tracing::error!(
-                        sink = self.id(),
-                        events = batch.len(),
-                        "the sink panicked and is built again"
-                    );
-                    self.end(batch.drain(..), Outcome::Failed, "panic");
-                    let mut backoff = Backoff::new(RESTART);
-                    self.sink = replace(&mut self.rebuild, &self.ledger, &mut backoff).await;
-                    self.connect(backoff).await;
-                    return;
+                more = self.queue.receive(&mut taken, TAKEN), if room => {
+                    self.take(&mut taken);
+                    open = more;
+                    if !open {
+                        self.lanes.close();
+                    }
                 }
-            };
-            self.keep_failed(batch, &error.failed);
-            if batch.is_empty() {
-                return;
+                () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
             }
-            let Some(wait) = backoff.after(error.kind) else {
-                let reason = match error.kind {
-                    SinkErrorKind::Permanent => "permanent",
-                    _ => "retries_exhausted",
-                };
-                if self.complaints.is_new(&error) {
-                    tracing::warn!(sink = self.id(), events = batch.len(), reason, %error, "events could not be delivered; this is said once until it changes");
+        }
+        drop(flights);
+        // One that never started has nothing to stop.
+        if self.connecting.is_none() {
+            match AssertUnwindSafe(self.sink.stop()).catch_unwind().await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(sink = self.id(), %error, "the sink did not stop cleanly");
                 }
-                self.end(batch.drain(..), Outcome::Failed, reason);
-                return;
-            };
-            tracing::debug!(sink = self.id(), events = batch.len(), %error, ?wait, "trying again");
-            self.ledger.retries.inc();
-            tokio::time::sleep(wait).await;
-            if error.kind == SinkErrorKind::Disconnected {
-                self.connect(Backoff::new(RESTART)).await;
+                Err(_) => tracing::error!(sink = self.id(), "the sink panicked while it stopped"),
             }
         }
     }
 
-    async fn attempt(&mut self, batch: &[Event]) -> Attempt {
-        let sink = &mut self.sink;
-        // The call itself may panic before it gives a future, so it belongs inside.
-        let sending = AssertUnwindSafe(async move { sink.send(batch).await });
-        match sending.catch_unwind().await {
-            Ok(sent) => Attempt::Sent(sent),
-            Err(_) => Attempt::Panicked,
+    /// Whether the lanes may take more. Empty ones take an event of any size.
+    fn has_room(&self) -> bool {
+        let policy = self.lanes.policy();
+        let most = match policy.order {
+            // One batch at a time: the rest waits in the queue, where there is a policy for what finds it full.
+            Order::Strict if policy.batch.max_wait.is_zero() => 1,
+            Order::Strict => policy.batch.max_events.get(),
+            Order::Instance | Order::None => self.limits.events,
+        };
+        self.lanes.events() < most && self.lanes.bytes() < self.limits.bytes.bytes()
+    }
+
+    /// Puts events into their lanes.
+    fn take(&mut self, taken: &mut Vec<Event>) {
+        let now = Instant::now();
+        let mut destinations = std::mem::take(&mut self.destinations);
+        for event in taken.drain(..) {
+            destinations.clear();
+            let sink = &self.sink;
+            let asked = catch_unwind(AssertUnwindSafe(|| {
+                sink.destinations(&event, &mut destinations);
+            }));
+            let item = Item::new(event, 0);
+            match (asked, destinations.as_slice()) {
+                (Err(_), _) => {
+                    tracing::error!(sink = self.id(), "the sink panicked over a destination");
+                    item.end(Ending::failed("panic"), &self.ledger);
+                }
+                (Ok(()), []) => item.end(Ending::filtered("no_destination"), &self.ledger),
+                (Ok(()), [only]) => self.lanes.push(only, item, now),
+                (Ok(()), all) => {
+                    for (destination, item) in all.iter().zip(item.split(all.len())) {
+                        self.lanes.push(destination, item, now);
+                    }
+                }
+            }
+        }
+        self.destinations = destinations;
+    }
+
+    /// Sends whatever may be sent now.
+    fn depart(&mut self, flights: &Flights) {
+        if self.connecting.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some((flight, cargo)) = self.lanes.next(now) {
+            let (sink, limit) = (Arc::clone(&self.sink), self.timeout);
+            flights.push(Box::pin(async move {
+                let attempt = attempt(&*sink, &cargo, limit).await;
+                drop(cargo);
+                (flight, attempt)
+            }));
         }
     }
 
-    /// Settles the events that an error is not about.
-    fn keep_failed(&self, batch: &mut Vec<Event>, failed: &FailedEvents) {
-        let FailedEvents::At(indices) = failed else {
+    fn land(&mut self, flight: &Flight, attempt: Attempt) {
+        let Some(cargo) = self.lanes.land(flight) else {
             return;
         };
-        let mut kept = Vec::with_capacity(indices.len());
-        let mut delivered = Vec::with_capacity(batch.len());
-        for (index, event) in batch.drain(..).enumerate() {
-            if indices.contains(&index) {
-                kept.push(event);
-            } else {
-                delivered.push(event);
+        let now = Instant::now();
+        let error = match attempt {
+            Attempt::Sent(Ok(())) => {
+                self.complaints = Complaints::default();
+                self.lanes.delivered(flight, cargo.events.len(), now);
+                cargo.deliver(&self.ledger);
+                return;
+            }
+            Attempt::Sent(Err(error)) => error,
+            Attempt::Panicked => {
+                let (sink, events) = (self.id(), cargo.events.len());
+                tracing::error!(sink, events, "the sink panicked and is built again");
+                self.end(cargo.into_items(), Ending::failed("panic"));
+                self.lanes.done(flight);
+                self.connect(true);
+                return;
+            }
+        };
+        let destination = cargo.destination.clone();
+        let failed = self.keep_failed(cargo, &error.failed);
+        if failed.is_empty() {
+            self.lanes.delivered(flight, 0, now);
+            return;
+        }
+        let events = failed.len();
+        match self.lanes.failed(flight, failed, error.kind, now) {
+            Verdict::Again { opened } => {
+                tracing::debug!(sink = self.id(), %destination, events, %error, "trying again");
+                self.ledger.retries.inc();
+                if opened {
+                    let open = self.lanes.policy().breaker.open;
+                    tracing::warn!(sink = self.id(), %destination, %error, ?open, "too many attempts fail: the destination is left alone for a while");
+                }
+            }
+            Verdict::GivenUp(items, reason) => {
+                if self.complaints.is_new(&error) {
+                    tracing::warn!(sink = self.id(), %destination, events, reason, %error, "events could not be delivered; this is said once until it changes");
+                }
+                self.end(items, Ending::failed(reason));
+                self.lanes.done(flight);
             }
         }
-        self.end(delivered, Outcome::Delivered, "");
-        *batch = kept;
+        if error.kind == SinkErrorKind::Disconnected {
+            self.connect(false);
+        }
     }
 
-    fn end(&self, events: impl IntoIterator<Item = Event>, outcome: Outcome, reason: &'static str) {
-        let mut ended = 0;
-        for event in events {
-            event.settle(outcome);
-            ended += 1;
+    /// Ends the events that an error is not about, and gives back the others.
+    fn keep_failed(&self, cargo: Cargo, failed: &FailedEvents) -> Vec<Item> {
+        let items = cargo.into_items();
+        let FailedEvents::At(indices) = failed else {
+            return items.collect();
+        };
+        let indices: HashSet<usize> = indices.iter().copied().collect();
+        let mut kept = Vec::with_capacity(indices.len());
+        for (index, item) in items.enumerate() {
+            if indices.contains(&index) {
+                kept.push(item);
+            } else {
+                item.end(Ending::DELIVERED, &self.ledger);
+            }
         }
-        self.ledger.end(outcome, reason, ended);
+        kept
+    }
+
+    fn end(&self, items: impl IntoIterator<Item = Item>, ending: Ending) {
+        for item in items {
+            item.end(ending, &self.ledger);
+        }
+    }
+
+    /// Starts the sink, built anew if that is asked for. Until it is up nothing is sent.
+    fn connect(&mut self, anew: bool) {
+        // While it connects there is nothing to do anew but what is being done.
+        let Some(mut rebuild) = self.rebuild.take() else {
+            return;
+        };
+        let (mut sink, ledger) = (Arc::clone(&self.sink), Arc::clone(&self.ledger));
+        self.connecting = Some(Box::pin(async move {
+            let mut backoff = Backoff::new(RESTART);
+            if anew {
+                sink = replace(&mut rebuild, &ledger, &mut backoff).await;
+            }
+            connect(&mut sink, &mut rebuild, &ledger, backoff).await;
+            (sink, rebuild)
+        }));
     }
 
     fn id(&self) -> &str {
@@ -192,9 +302,31 @@ impl Complaints {
     }
 }
 
+async fn attempt(sink: &dyn Sink, cargo: &Cargo, limit: Duration) -> Attempt {
+    let batch = Batch::new(&cargo.destination, &cargo.events);
+    // The call itself may panic before it gives a future, so it belongs inside.
+    let sending = AssertUnwindSafe(async move { sink.send(batch).await }).catch_unwind();
+    match timeout(limit, sending).await {
+        Ok(Ok(sent)) => Attempt::Sent(sent),
+        Ok(Err(_)) => Attempt::Panicked,
+        Err(_) => Attempt::Sent(Err(SinkError::overloaded(format!(
+            "no answer within {}",
+            Period(limit)
+        )))),
+    }
+}
+
+/// The sink once it is up; never when it is up already. Cancel safe.
+async fn connected(connecting: &mut Option<BoxFuture<'static, Connected>>) -> Connected {
+    match connecting {
+        Some(connecting) => connecting.await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Starts a sink, again and again until it starts; one that panics is built again.
 async fn connect(
-    sink: &mut Box<dyn Sink>,
+    sink: &mut Arc<dyn Sink>,
     rebuild: &mut Rebuild<Box<dyn Sink>>,
     ledger: &Ledger,
     mut backoff: Backoff,
@@ -220,10 +352,10 @@ async fn replace(
     again: &mut Rebuild<Box<dyn Sink>>,
     ledger: &Ledger,
     backoff: &mut Backoff,
-) -> Box<dyn Sink> {
+) -> Arc<dyn Sink> {
     ledger.restarts.inc();
     tokio::time::sleep(backoff.next()).await;
-    rebuild(again, ledger.component(), backoff).await
+    rebuild(again, ledger.component(), backoff).await.into()
 }
 
 #[cfg(test)]

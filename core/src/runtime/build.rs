@@ -65,7 +65,12 @@ impl Built {
             });
         }
         for node in config.pipeline.sinks {
+            let Component {
+                plugin, settings, ..
+            } = &node.component;
+            let delivery = plugin.delivery(settings, &shared.environment);
             plan.sinks.push(SinkPart {
+                delivery: delivery.with(&node.delivery),
                 part: builder.part(node.component, Registration::build_sink)?,
                 inputs: node.inputs,
                 buffer: node.buffer,

@@ -10,14 +10,14 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 
 use super::{Shutdown, run_until};
-use crate::Event;
 use crate::cli::Exit;
 use crate::config::{self, Config, Input, Period, Pipeline, ServerConfig, Settings, SinkNode};
+use crate::delivery::DeliveryConfig;
 use crate::http::{BindError, Host, Listening, Routes};
 use crate::hub::Retention;
 use crate::metrics::Metrics;
 use crate::plugin::{
-    BuildContext, BuildError, Environment, Instance, Instances, Lifecycle, LifecycleError,
+    Batch, BuildContext, BuildError, Environment, Instance, Instances, Lifecycle, LifecycleError,
     LifecyclePlugin, Sink, SinkError, SinkPlugin, Source, SourceError, SourcePlugin, Watcher,
 };
 use crate::registry::{Origin, Registration};
@@ -101,7 +101,7 @@ impl SourcePlugin for Feed {
 
 #[async_trait]
 impl Sink for Bin {
-    async fn send(&mut self, _: &[Event]) -> Result<(), SinkError> {
+    async fn send(&self, _: Batch<'_>) -> Result<(), SinkError> {
         if self.dead {
             Err(SinkError::disconnected("dead"))
         } else if self.refuses {
@@ -218,6 +218,7 @@ async fn live(feed: &str, bin: &str, taken: bool, stop: Shutdown) -> (Exit, Vec<
             sources: vec![component("feed", &FEED, feed)],
             filters: Vec::new(),
             sinks: vec![SinkNode {
+                delivery: DeliveryConfig::default(),
                 component: component("bin", &DRAIN, bin),
                 inputs: vec![Input {
                     id: "feed".into(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{BufferConfig, Input};
+use crate::delivery::Delivery;
 use crate::plugin::{BuildError, Filter, Sink, Source};
 
 /// Builds a component again after it failed.
@@ -36,6 +37,8 @@ pub struct SinkPart {
     pub inputs: Vec<Input>,
     /// The queue in front of it.
     pub buffer: BufferConfig,
+    /// How it is delivered to.
+    pub delivery: Delivery,
     /// Whether a source acknowledges an event only once this sink has it.
     pub required: bool,
 }

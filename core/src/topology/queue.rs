@@ -131,22 +131,6 @@ impl Receiver {
     }
 }
 
-impl Receiver {
-    /// Waits until the queue is empty for good; never returns while events wait in it. Cancel safe.
-    pub(crate) async fn exhausted(&self) {
-        loop {
-            {
-                let state = self.0.state.lock();
-                if state.events.is_empty() && state.senders == 0 {
-                    return;
-                }
-            }
-            // Takes a permit that a receiver might want; but a receiver looks before it waits.
-            self.0.filled.notified().await;
-        }
-    }
-}
-
 impl Drop for Receiver {
     /// Nobody will take what waits: it fails, and so does whatever is pushed from now on.
     fn drop(&mut self) {

@@ -56,7 +56,8 @@ impl Plan {
         for sink in self.sinks {
             let ledger = ledger(&sink.part.id, Kind::Sink);
             let (sender, receiver) = queue(sink.buffer, Some(Arc::clone(&ledger)));
-            let worker = Worker::new(sink.part, receiver, Arc::clone(&ledger));
+            let (delivery, limits) = (&sink.delivery, sink.buffer);
+            let worker = Worker::new(sink.part, delivery, limits, receiver, Arc::clone(&ledger));
             running.sinks.spawn(worker.run(running.cut_sinks.clone()));
             sink_queues.push(sender);
             sink_ledgers.push(ledger);

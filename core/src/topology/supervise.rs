@@ -60,7 +60,7 @@ pub(crate) async fn supervise(
                 return;
             }
             // One that ran well for a while starts its waits anew.
-            if begun.elapsed() > RESTART.cap {
+            if begun.elapsed() > RESTART.max {
                 backoff.reset();
             }
             ledger.restarts.inc();

@@ -11,8 +11,8 @@
 
 use async_trait::async_trait;
 use evows_core::config::Period;
-use evows_core::plugin::{BuildContext, BuildError, Sink, SinkError, SinkPlugin};
-use evows_core::{Event, register_sink};
+use evows_core::plugin::{Batch, BuildContext, BuildError, Sink, SinkError, SinkPlugin};
+use evows_core::register_sink;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -50,7 +50,7 @@ impl SinkPlugin for Blackhole {
 
 #[async_trait]
 impl Sink for Blackhole {
-    async fn send(&mut self, _batch: &[Event]) -> Result<(), SinkError> {
+    async fn send(&self, _batch: Batch<'_>) -> Result<(), SinkError> {
         if let Some(Period(delay)) = self.delay {
             tokio::time::sleep(delay).await;
         }
@@ -67,10 +67,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn takes_as_long_as_it_is_told() {
         let started = Instant::now();
-        let mut sink = Blackhole {
+        let sink = Blackhole {
             delay: Some(Period::millis(10)),
         };
-        sink.send(&[]).await.unwrap();
+        sink.send(Batch::of(&[])).await.unwrap();
         assert_eq!(started.elapsed(), Duration::from_millis(10));
     }
 }

@@ -16,10 +16,13 @@
 
 use async_trait::async_trait;
 use evows_core::config::Problem;
+use evows_core::delivery::Delivery;
 use evows_core::hub::Publisher;
-use evows_core::plugin::{BuildContext, BuildError, PluginRef, Sink, SinkError, SinkPlugin};
+use evows_core::plugin::{
+    Batch, BuildContext, BuildError, Environment, PluginRef, Sink, SinkError, SinkPlugin,
+};
+use evows_core::register_sink;
 use evows_core::registry::Kind;
-use evows_core::{Event, register_sink};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -62,6 +65,14 @@ impl SinkPlugin for Channels {
         config.policy.check(Kind::Policy, "policy")
     }
 
+    fn delivery(_config: &Config, _environment: &Environment) -> Delivery {
+        // It waits for clients to keep up, within its own limits; trying again would publish twice.
+        Delivery {
+            timeout: Delivery::NO_TIMEOUT,
+            ..Delivery::default()
+        }
+    }
+
     fn build(config: Config, cx: &BuildContext) -> Result<Self, BuildError> {
         let policy = cx.policy(&config.policy)?;
         let enabled = policy.is_enabled();
@@ -71,9 +82,9 @@ impl SinkPlugin for Channels {
 
 #[async_trait]
 impl Sink for Channels {
-    async fn send(&mut self, batch: &[Event]) -> Result<(), SinkError> {
+    async fn send(&self, batch: Batch<'_>) -> Result<(), SinkError> {
         if let Some(publisher) = &self.0 {
-            publisher.publish(&presentable(batch)).await;
+            publisher.publish(&presentable(&batch)).await;
         }
         Ok(())
     }
@@ -92,11 +103,11 @@ mod tests {
         let config = Config {
             policy: PluginRef::named("global"),
         };
-        let mut sink = Channels::build(config, &cx).unwrap();
+        let sink = Channels::build(config, &cx).unwrap();
         let root = cx.hub().open(&ChannelName::root());
         let events = ["a", "b"]
             .map(|instance| event(&format!(r#"{{"event":"call","instance":"{instance}"}}"#)));
-        sink.send(&events).await.unwrap();
+        sink.send(Batch::of(&events)).await.unwrap();
         let mut entries = Vec::new();
         root.follow(Start::Earliest).read(9, &mut entries);
         let instances: Vec<_> = entries.iter().map(|it| it.event.instance()).collect();

@@ -34,12 +34,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use evows_core::config::Problem;
+use evows_core::delivery::Delivery;
 use evows_core::hub::Publisher;
 use evows_core::plugin::{
-    BuildContext, BuildError, PluginRef, Sink, SinkError, SinkPlugin, TransportPlugin,
+    Batch, BuildContext, BuildError, Environment, PluginRef, Sink, SinkError, SinkPlugin,
+    TransportPlugin,
 };
+use evows_core::register_sink;
 use evows_core::registry::Kind;
-use evows_core::{Event, register_sink};
 use evows_transports::socketio::{self, SocketIo};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -96,6 +98,14 @@ impl SinkPlugin for SocketIoSink {
         problems
     }
 
+    fn delivery(_config: &Config, _environment: &Environment) -> Delivery {
+        // It waits for clients to keep up, within its own limits; trying again would publish twice.
+        Delivery {
+            timeout: Delivery::NO_TIMEOUT,
+            ..Delivery::default()
+        }
+    }
+
     fn build(config: Config, cx: &BuildContext) -> Result<Self, BuildError> {
         let policy = cx.policy(&config.policy)?;
         if !policy.is_enabled() {
@@ -115,9 +125,9 @@ impl SinkPlugin for SocketIoSink {
 
 #[async_trait]
 impl Sink for SocketIoSink {
-    async fn send(&mut self, batch: &[Event]) -> Result<(), SinkError> {
+    async fn send(&self, batch: Batch<'_>) -> Result<(), SinkError> {
         if let Some(publisher) = &self.publisher {
-            publisher.publish(&presentable(batch)).await;
+            publisher.publish(&presentable(&batch)).await;
         }
         Ok(())
     }
@@ -137,10 +147,10 @@ mod tests {
             policy: PluginRef::named("both"),
             ..Config::default()
         };
-        let mut sink = SocketIoSink::build(config, &cx).unwrap();
+        let sink = SocketIoSink::build(config, &cx).unwrap();
         let envelope = r#"{"event":"call","instance":"a","destination":"http://h/webhook/s3cret","apikey":null}"#;
         let root = cx.hub().open(&ChannelName::root());
-        sink.send(&[event(envelope)]).await.unwrap();
+        sink.send(Batch::of(&[event(envelope)])).await.unwrap();
         let mut entries = Vec::new();
         root.follow(Start::Earliest).read(2, &mut entries);
         assert_eq!(entries.len(), 1);

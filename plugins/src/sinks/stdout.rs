@@ -17,11 +17,15 @@ use std::borrow::Cow;
 use std::io;
 
 use async_trait::async_trait;
-use evows_core::plugin::{BuildContext, BuildError, Sink, SinkError, SinkPlugin};
-use evows_core::{Event, register_sink};
+use evows_core::delivery::Delivery;
+use evows_core::plugin::{
+    Batch, BuildContext, BuildError, Environment, Sink, SinkError, SinkPlugin,
+};
+use evows_core::register_sink;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::Mutex;
 
 /// Writes envelopes to standard output, one per line.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -29,7 +33,9 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 pub struct Config {}
 
 /// The running sink.
-pub struct Stdout {
+pub struct Stdout(Mutex<Lines>);
+
+struct Lines {
     output: Box<dyn AsyncWrite + Send + Unpin>,
     lines: Vec<u8>,
 }
@@ -44,12 +50,16 @@ register_sink!(
 
 impl Stdout {
     fn new(output: impl AsyncWrite + Send + Unpin + 'static) -> Self {
-        Self {
+        Self(Mutex::new(Lines {
             output: Box::new(output),
             lines: Vec::new(),
-        }
+        }))
     }
+}
 
+// === impl Lines ===
+
+impl Lines {
     async fn write(&mut self) -> io::Result<()> {
         self.output.write_all(&self.lines).await?;
         self.output.flush().await
@@ -72,6 +82,14 @@ impl SinkPlugin for Stdout {
     const NAME: &'static str = "stdout";
     type Config = Config;
 
+    fn delivery(_config: &Config, _environment: &Environment) -> Delivery {
+        // A reader that takes its time holds everything up, as a pipe does.
+        Delivery {
+            timeout: Delivery::NO_TIMEOUT,
+            ..Delivery::default()
+        }
+    }
+
     fn build(_config: Config, _cx: &BuildContext) -> Result<Self, BuildError> {
         Ok(Self::new(tokio::io::stdout()))
     }
@@ -79,15 +97,16 @@ impl SinkPlugin for Stdout {
 
 #[async_trait]
 impl Sink for Stdout {
-    async fn send(&mut self, batch: &[Event]) -> Result<(), SinkError> {
-        self.lines.clear();
-        for event in batch {
-            self.lines.extend_from_slice(&one_line(event.envelope()));
-            self.lines.push(b'\n');
+    async fn send(&self, batch: Batch<'_>) -> Result<(), SinkError> {
+        let mut stdout = self.0.lock().await;
+        stdout.lines.clear();
+        for event in batch.events() {
+            stdout.lines.extend_from_slice(&one_line(event.envelope()));
+            stdout.lines.push(b'\n');
         }
         // What was written cannot be taken back and a closed pipe does not open again: trying again would at best
         // print lines twice.
-        let written = self.write().await;
+        let written = stdout.write().await;
         written.map_err(|error| {
             let message = match error.kind() {
                 io::ErrorKind::BrokenPipe => "the reader of standard output is gone",
@@ -102,6 +121,7 @@ impl Sink for Stdout {
 mod tests {
     use std::time::SystemTime;
 
+    use evows_core::Event;
     use evows_core::plugin::SinkErrorKind;
     use tokio::io::AsyncReadExt;
 
@@ -114,12 +134,12 @@ mod tests {
     #[tokio::test]
     async fn writes_a_line_per_event() {
         let (ours, mut theirs) = tokio::io::duplex(1024);
-        let mut sink = Stdout::new(ours);
+        let sink = Stdout::new(ours);
         let batch = [
             event(r#"{"event":"call","instance":"a"}"#),
             event("{\n\"event\":\"call\",\r\n\"instance\":\"b\"}"),
         ];
-        sink.send(&batch).await.unwrap();
+        sink.send(Batch::of(&batch)).await.unwrap();
         drop(sink);
         let mut text = String::new();
         theirs.read_to_string(&mut text).await.unwrap();
@@ -133,9 +153,9 @@ mod tests {
     async fn fails_for_good_when_the_reader_is_gone() {
         let (ours, theirs) = tokio::io::duplex(1024);
         drop(theirs);
-        let mut sink = Stdout::new(ours);
+        let sink = Stdout::new(ours);
         let error = sink
-            .send(&[event(r#"{"event":"call","instance":"a"}"#)])
+            .send(Batch::of(&[event(r#"{"event":"call","instance":"a"}"#)]))
             .await
             .unwrap_err();
         assert_eq!(error.kind, SinkErrorKind::Permanent);

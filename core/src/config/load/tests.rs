@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::*;
 use crate::plugin::{
-    BuildContext, BuildError, Emitter, Filter, FilterPlugin, Instance, Instances, Lifecycle,
+    Batch, BuildContext, BuildError, Emitter, Filter, FilterPlugin, Instance, Instances, Lifecycle,
     LifecycleError, LifecyclePlugin, Sink, SinkError, SinkPlugin, Source, SourceError,
     SourcePlugin, Watcher,
 };
@@ -76,7 +76,7 @@ impl FilterPlugin for Double {
 
 #[async_trait]
 impl Sink for Double {
-    async fn send(&mut self, _: &[Event]) -> Result<(), SinkError> {
+    async fn send(&self, _: Batch<'_>) -> Result<(), SinkError> {
         Ok(())
     }
 }

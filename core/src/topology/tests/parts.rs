@@ -1,13 +1,14 @@
 //! Sources, filters and sinks whose every step is known.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use crate::config::{BufferConfig, Input, Size, WhenFull};
-use crate::plugin::{Emitter, Filter, Sink, SinkError, Source, SourceError};
+use crate::plugin::{Batch, Emitter, Filter, Sink, SinkError, Source, SourceError};
 use crate::topology::{FilterPart, Outlet, Part, SinkPart};
 use crate::{Event, Receipt, Shutdown};
 
@@ -58,7 +59,7 @@ struct Does {
 struct Meets {
     fate: Fate,
     log: Log,
-    stumbled: bool,
+    stumbled: AtomicBool,
     panicked: Arc<Mutex<bool>>,
 }
 
@@ -117,7 +118,7 @@ pub(super) fn sink(name: &str, fate: Fate, inputs: Vec<Input>) -> (SinkPart, Log
         Box::new(Meets {
             fate,
             log: Arc::clone(&shared),
-            stumbled: false,
+            stumbled: AtomicBool::new(false),
             panicked: Arc::clone(&panicked),
         }) as Box<dyn Sink>
     };
@@ -127,6 +128,7 @@ pub(super) fn sink(name: &str, fate: Fate, inputs: Vec<Input>) -> (SinkPart, Log
         rebuild: Box::new(move || Ok(build())),
     };
     let sink = SinkPart {
+        delivery: crate::delivery::Delivery::default(),
         part,
         inputs,
         buffer: buffer(4, WhenFull::Block),
@@ -197,21 +199,20 @@ impl Filter for Does {
 
 #[async_trait]
 impl Sink for Meets {
-    async fn start(&mut self) -> Result<(), SinkError> {
+    async fn start(&self) -> Result<(), SinkError> {
         match self.fate {
             Fate::NeverStarts => Err(SinkError::disconnected("never")),
             _ => Ok(()),
         }
     }
 
-    async fn send(&mut self, batch: &[Event]) -> Result<(), SinkError> {
+    async fn send(&self, batch: Batch<'_>) -> Result<(), SinkError> {
         let mut refused = Vec::new();
         match self.fate {
-            Fate::Stumble if !self.stumbled => {
-                self.stumbled = true;
+            Fate::Stumble if !self.stumbled.swap(true, Ordering::Relaxed) => {
                 return Err(SinkError::transient("stumbled"));
             }
-            Fate::Stumble => self.stumbled = false,
+            Fate::Stumble => self.stumbled.store(false, Ordering::Relaxed),
             Fate::Slow => tokio::time::sleep(Duration::from_millis(50)).await,
             Fate::PanicOnce if !std::mem::replace(&mut *self.panicked.lock(), true) => {
                 panic!("the sink was told to")
