@@ -1,6 +1,7 @@
 //! The `evows` command: one file per command.
 
 mod command;
+mod dead_letters;
 mod exit;
 mod explain;
 mod list;
@@ -65,6 +66,8 @@ enum Command {
     Schema,
     /// Send one event to a running evows.
     Send(send::Options),
+    /// Look at events that could not be delivered, and have them sent again.
+    DeadLetters(dead_letters::Options),
 }
 
 /// Runs the command line of this process, with `host` as its HTTP server.
@@ -120,6 +123,9 @@ impl Cli {
             Command::Explain(options) => explain::run(&options),
             Command::Schema => schema::run(),
             Command::Send(options) => send::run(&options, &self.config, &environment),
+            Command::DeadLetters(options) => {
+                dead_letters::run(&options, &self.config, &environment)
+            }
         }
     }
 }

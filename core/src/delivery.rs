@@ -2,6 +2,8 @@
 
 mod breaker;
 mod cargo;
+pub(crate) mod dead_letter;
+mod inbox;
 mod lanes;
 mod policy;
 pub(crate) mod retry;

@@ -1,7 +1,10 @@
 //! The event: one thing that happened, and the envelope that travels with it.
 
+mod record;
+
 use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::SystemTime;
@@ -10,6 +13,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+pub use self::record::RecordError;
 use crate::outcome::{Handle, Outcome, Tracker};
 
 /// One event: its name, its instance and its envelope, cheap to clone.
@@ -37,11 +41,17 @@ struct Inner {
     document: OnceLock<Map<String, Value>>,
     attachments: Vec<Bytes>,
     received_at: SystemTime,
+    key: Option<u128>,
 }
 
 /// What tells an event from every other one, stable over copies, edits, retries and restarts. Written as 32 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventId(u128);
+
+/// Text that is not 32 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an event's id is 32 hexadecimal digits")]
+pub struct InvalidEventId;
 
 /// Why bytes are not an event.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +109,7 @@ impl Event {
             document: OnceLock::new(),
             attachments: Vec::new(),
             received_at,
+            key: None,
         };
         Self {
             inner: Arc::new(inner),
@@ -124,6 +135,11 @@ impl Event {
     /// When the event's batch arrived.
     pub fn received_at(&self) -> SystemTime {
         self.inner.received_at
+    }
+
+    /// What tells whether two events are the same one sent twice; see [`with_key`](Self::with_key).
+    pub fn key(&self) -> Option<u128> {
+        self.inner.key
     }
 
     /// Binary attachments that ride beside the envelope, in placeholder order (contract 1.4).
@@ -181,6 +197,20 @@ impl Event {
     #[must_use]
     pub fn with_attachments(mut self, attachments: Vec<Bytes>) -> Self {
         Arc::make_mut(&mut self.inner).attachments = attachments;
+        self
+    }
+
+    /// Gives it the id that it had in another process.
+    #[must_use]
+    pub fn with_id(mut self, id: EventId) -> Self {
+        Arc::make_mut(&mut self.inner).id = id;
+        self
+    }
+
+    /// Gives it an idempotency key: within the source's window, journals take one event of each key.
+    #[must_use]
+    pub fn with_key(mut self, key: u128) -> Self {
+        Arc::make_mut(&mut self.inner).key = Some(key);
         self
     }
 
@@ -243,6 +273,18 @@ pub fn utf8_lossy(bytes: Bytes) -> Bytes {
     String::from_utf8_lossy(&bytes).into_owned().into()
 }
 
+/// JSON in one line. Inside its strings there are no line breaks, so those that are there mean nothing.
+pub fn one_line(json: &[u8]) -> Cow<'_, [u8]> {
+    let is_break = |byte: &u8| matches!(byte, b'\n' | b'\r');
+    if !json.iter().any(is_break) {
+        return Cow::Borrowed(json);
+    }
+    let bytes = json.iter();
+    bytes
+        .map(|byte| if is_break(byte) { b' ' } else { *byte })
+        .collect()
+}
+
 // === impl EventId ===
 
 impl EventId {
@@ -251,6 +293,19 @@ impl EventId {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Self(u128::from(*RUN) << 64 | u128::from(number))
+    }
+}
+
+impl FromStr for EventId {
+    type Err = InvalidEventId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEventId> {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(InvalidEventId);
+        }
+        u128::from_str_radix(text, 16)
+            .map(Self)
+            .map_err(|_| InvalidEventId)
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Metrics {
     pub ended: Family<Ended, Counter>,
     /// Attempts to deliver a batch again, per sink.
     pub retries: Family<Component, Counter>,
+    /// Events that were put among the dead letters, per sink.
+    pub dead_letters: Family<Component, Counter>,
     /// Times that a component was built again after a failure.
     pub restarts: Family<Component, Counter>,
     /// Clients connected now, per transport.
@@ -95,6 +97,11 @@ impl Metrics {
                 "batch_retries",
                 "Attempts to deliver a batch again",
                 metrics.retries.clone(),
+            );
+            registry.register(
+                "dead_letters",
+                "Events put among the dead letters",
+                metrics.dead_letters.clone(),
             );
             registry.register(
                 "component_restarts",

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::inbox::Taken;
 use crate::plugin::Destination;
 use crate::topology::ledger::Ledger;
 use crate::{Event, Outcome};
@@ -20,6 +21,8 @@ pub(crate) struct Item {
 pub(crate) struct Tag {
     /// The event that this is a part of, when it goes to several destinations.
     whole: Option<Arc<Whole>>,
+    /// The file of dead letters that it comes from.
+    again: Option<Arc<Taken>>,
     /// Where it is in the buffer on disk; 0 when there is none.
     pub(crate) offset: u64,
 }
@@ -58,8 +61,17 @@ struct Parts {
 impl Item {
     pub(crate) fn new(event: Event, offset: u64) -> Self {
         let tag = Tag {
-            whole: None,
             offset,
+            ..Tag::default()
+        };
+        Self { event, tag }
+    }
+
+    /// One that comes from a file of dead letters.
+    pub(super) fn again(event: Event, file: Arc<Taken>) -> Self {
+        let tag = Tag {
+            again: Some(file),
+            ..Tag::default()
         };
         Self { event, tag }
     }
@@ -78,6 +90,7 @@ impl Item {
             event: copy.clone(),
             tag: Tag {
                 whole: Some(Arc::clone(&whole)),
+                again: None,
                 offset,
             },
         })
@@ -86,6 +99,11 @@ impl Item {
 
     /// Ends it, and counts it unless other destinations still wait for it.
     pub(crate) fn end(self, ending: Ending, ledger: &Ledger) {
+        if let Some(file) = &self.tag.again
+            && ending.settled.is_accepted()
+        {
+            file.end(1);
+        }
         let Some(whole) = self.tag.whole else {
             self.event.settle(ending.settled);
             ledger.end(ending.outcome, ending.reason, 1);
@@ -115,7 +133,7 @@ impl Cargo {
     pub(crate) fn deliver(self, ledger: &Ledger) {
         let mut sole = 0;
         for item in self.into_items() {
-            if item.tag.whole.is_some() {
+            if item.tag.whole.is_some() || item.tag.again.is_some() {
                 item.end(Ending::DELIVERED, ledger);
             } else {
                 item.event.settle(Outcome::Delivered);

@@ -29,6 +29,8 @@ pub(crate) struct Lanes {
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
     flights: HashMap<FlightId, Arc<Cargo>>,
     next_flight: FlightId,
+    /// What has landed and is not done with.
+    held: Vec<(FlightId, Vec<Item>)>,
     /// What the lanes hold, and what is under way.
     events: usize,
     bytes: usize,
@@ -114,6 +116,7 @@ impl Lanes {
             timers: BinaryHeap::new(),
             flights: HashMap::new(),
             next_flight: FlightId(0),
+            held: Vec::new(),
             events: 0,
             bytes: 0,
             closing: false,
@@ -267,6 +270,22 @@ impl Lanes {
         Verdict::Again { opened }
     }
 
+    /// Keeps items of a batch that has landed while somebody looks after them.
+    pub(crate) fn hold(&mut self, flight: &Flight, items: Vec<Item>) {
+        self.events += items.len();
+        self.bytes += items.iter().map(|it| it.event.size()).sum::<usize>();
+        self.held.push((flight.id, items));
+    }
+
+    /// Gives back what is held.
+    pub(crate) fn release(&mut self, flight: &Flight) -> Vec<Item> {
+        let at = self.held.iter().position(|(id, _)| *id == flight.id);
+        let items = at.map(|at| self.held.swap_remove(at).1).unwrap_or_default();
+        self.events -= items.len();
+        self.bytes -= items.iter().map(|it| it.event.size()).sum::<usize>();
+        items
+    }
+
     /// Nothing of a batch is left: its lane may send the next one.
     pub(crate) fn done(&mut self, flight: &Flight) {
         let at = flight.endpoint;
@@ -310,6 +329,7 @@ impl Lanes {
     /// Takes out everything, in order within each lane. The futures of all flights must be gone.
     pub(crate) fn drain(&mut self) -> Vec<Item> {
         let mut items = Vec::with_capacity(self.events);
+        items.extend(self.held.drain(..).flat_map(|(_, items)| items));
         for (_, cargo) in self.flights.drain() {
             items.extend(
                 Arc::into_inner(cargo)
@@ -426,6 +446,15 @@ impl Lanes {
             failures,
         };
         (flight, cargo)
+    }
+}
+
+// === impl Flight ===
+
+impl Flight {
+    /// How often its events were sent, this time included.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.failures.saturating_add(1)
     }
 }
 

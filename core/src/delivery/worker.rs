@@ -1,6 +1,7 @@
 //! The task in front of one sink.
 
 use std::collections::HashSet;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::cargo::{Cargo, Ending, Item};
+use super::dead_letter::{Folder, Letter};
+use super::inbox::Inbox;
 use super::lanes::{Flight, Lanes, Verdict};
 use super::policy::{Delivery, Order};
 use super::retry::{Backoff, RESTART};
@@ -22,6 +25,9 @@ use crate::topology::ledger::Ledger;
 use crate::topology::plan::{Part, Rebuild};
 use crate::topology::queue::{DEADLINE, Receiver};
 use crate::topology::supervise::rebuild;
+
+/// How long events are kept back that are neither delivered nor among the dead letters.
+const UNWRITTEN: Duration = Duration::from_secs(5);
 
 /// How many events are taken from the queue at once.
 const TAKEN: usize = 256;
@@ -38,8 +44,15 @@ pub(crate) struct Worker {
     timeout: Duration,
     lanes: Lanes,
     destinations: Vec<Destination>,
+    letters: Option<Letters>,
     ledger: Arc<Ledger>,
     complaints: Complaints,
+}
+
+/// The dead letters of a sink.
+struct Letters {
+    folder: Folder,
+    inbox: Inbox,
 }
 
 /// A sink that has started.
@@ -76,6 +89,14 @@ impl Worker {
             timeout: delivery.timeout,
             lanes: Lanes::new(delivery.clone()),
             destinations: Vec::new(),
+            letters: delivery.dead_letter.as_deref().map(|template| {
+                let folder = Folder::new(template);
+                let sink = Arc::clone(ledger.component());
+                Letters {
+                    inbox: Inbox::new(folder.clone(), sink),
+                    folder,
+                }
+            }),
             ledger,
             complaints: Complaints::default(),
         };
@@ -106,10 +127,11 @@ impl Worker {
             }
             let room = open && self.has_room();
             let wake_at = self.lanes.wake_at();
+            let look_at = self.letters.as_ref().map(|it| it.inbox.look_at());
             tokio::select! {
                 // What has landed makes room, so it comes first.
                 biased;
-                Some((flight, attempt)) = flights.next() => self.land(&flight, attempt),
+                Some((flight, attempt)) = flights.next() => self.land(&flight, attempt).await,
                 (sink, rebuild) = connected(&mut self.connecting) => {
                     self.connecting = None;
                     (self.sink, self.rebuild) = (sink, Some(rebuild));
@@ -121,7 +143,8 @@ impl Worker {
                         self.lanes.close();
                     }
                 }
-                () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
+                () = until(wake_at) => {}
+                () = until(look_at), if room => self.take_letters().await,
             }
         }
         drop(flights);
@@ -177,6 +200,19 @@ impl Worker {
         self.destinations = destinations;
     }
 
+    /// Takes up dead letters that are to be sent again.
+    async fn take_letters(&mut self) {
+        let Some(letters) = &mut self.letters else {
+            return;
+        };
+        let items = letters.inbox.take(TAKEN).await;
+        self.ledger.received.inc_by(items.len() as u64);
+        let now = Instant::now();
+        for (destination, item) in items {
+            self.lanes.push(&destination, item, now);
+        }
+    }
+
     /// Sends whatever may be sent now.
     fn depart(&mut self, flights: &Flights) {
         if self.connecting.is_some() {
@@ -193,7 +229,8 @@ impl Worker {
         }
     }
 
-    fn land(&mut self, flight: &Flight, attempt: Attempt) {
+    /// Cancel safe in that every event is in the lanes, or ended, at every await.
+    async fn land(&mut self, flight: &Flight, attempt: Attempt) {
         let Some(cargo) = self.lanes.land(flight) else {
             return;
         };
@@ -209,8 +246,10 @@ impl Worker {
             Attempt::Panicked => {
                 let (sink, events) = (self.id(), cargo.events.len());
                 tracing::error!(sink, events, "the sink panicked and is built again");
-                self.end(cargo.into_items(), Ending::failed("panic"));
-                self.lanes.done(flight);
+                let destination = cargo.destination.clone();
+                let items = cargo.into_items().collect();
+                self.give_up(flight, &destination, items, "panic", "the sink panicked")
+                    .await;
                 self.connect(true);
                 return;
             }
@@ -235,12 +274,52 @@ impl Worker {
                 if self.complaints.is_new(&error) {
                     tracing::warn!(sink = self.id(), %destination, events, reason, %error, "events could not be delivered; this is said once until it changes");
                 }
-                self.end(items, Ending::failed(reason));
-                self.lanes.done(flight);
+                let error = error.to_string();
+                self.give_up(flight, &destination, items, reason, &error)
+                    .await;
             }
         }
         if error.kind == SinkErrorKind::Disconnected {
             self.connect(false);
+        }
+    }
+
+    /// Ends events for good: among the dead letters where there are any, or else as failed.
+    async fn give_up(
+        &mut self,
+        flight: &Flight,
+        destination: &Destination,
+        items: Vec<Item>,
+        reason: &'static str,
+        error: &str,
+    ) {
+        let Some(letters) = &self.letters else {
+            self.end(items, Ending::failed(reason));
+            self.lanes.done(flight);
+            return;
+        };
+        let attempts = flight.attempts();
+        let names = (&**self.ledger.component(), destination.name());
+        let lines: String = items
+            .iter()
+            .map(|item| Letter::new(&item.event, names, (reason, attempts, error)).line())
+            .collect();
+        let folder = letters.folder.clone();
+        // In its lane while it is written, so that nothing is forgotten when this is cut off, and nothing overtakes it.
+        self.lanes.hold(flight, items);
+        let written = tokio::task::spawn_blocking(move || folder.append(&lines)).await;
+        let items = self.lanes.release(flight);
+        match written.map_err(io::Error::other).flatten() {
+            Ok(()) => {
+                self.ledger.dead_letters.inc_by(items.len() as u64);
+                self.end(items, Ending::dead(reason));
+                self.lanes.done(flight);
+            }
+            Err(error) => {
+                tracing::error!(sink = self.id(), %destination, %error, "dead letters cannot be written: the events are tried again");
+                let until = Instant::now() + UNWRITTEN;
+                self.lanes.put_back(flight, items, attempts, until);
+            }
         }
     }
 
@@ -313,6 +392,14 @@ async fn attempt(sink: &dyn Sink, cargo: &Cargo, limit: Duration) -> Attempt {
             "no answer within {}",
             Period(limit)
         )))),
+    }
+}
+
+/// Waits until then; for ever without a time. Cancel safe.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) struct Ledger {
     pub(crate) sent: Counter,
     pub(crate) restarts: Counter,
     pub(crate) retries: Counter,
+    pub(crate) dead_letters: Counter,
     metrics: Metrics,
     /// Few: one per outcome and reason that ever happened here.
     ended: Mutex<Vec<(Outcome, &'static str, Counter)>>,
@@ -43,6 +44,7 @@ impl Ledger {
             sent: metrics.sent.get_or_create_owned(&label),
             restarts: metrics.restarts.get_or_create_owned(&label),
             retries: metrics.retries.get_or_create_owned(&label),
+            dead_letters: metrics.dead_letters.get_or_create_owned(&label),
             metrics: metrics.clone(),
             ended: Mutex::default(),
         }

@@ -13,7 +13,6 @@
 //! inputs = ["evolution"]
 //! ```
 
-use std::borrow::Cow;
 use std::io;
 
 use async_trait::async_trait;
@@ -21,7 +20,7 @@ use evows_core::delivery::Delivery;
 use evows_core::plugin::{
     Batch, BuildContext, BuildError, Environment, Sink, SinkError, SinkPlugin,
 };
-use evows_core::register_sink;
+use evows_core::{one_line, register_sink};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -64,18 +63,6 @@ impl Lines {
         self.output.write_all(&self.lines).await?;
         self.output.flush().await
     }
-}
-
-/// An envelope without line breaks. Inside a JSON string there are none, so those that are there mean nothing.
-fn one_line(envelope: &[u8]) -> Cow<'_, [u8]> {
-    let is_break = |byte: &u8| matches!(byte, b'\n' | b'\r');
-    if !envelope.iter().any(is_break) {
-        return Cow::Borrowed(envelope);
-    }
-    let bytes = envelope.iter();
-    bytes
-        .map(|byte| if is_break(byte) { b' ' } else { *byte })
-        .collect()
 }
 
 impl SinkPlugin for Stdout {
