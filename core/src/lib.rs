@@ -7,6 +7,7 @@ pub mod delivery;
 mod event;
 pub mod http;
 pub mod hub;
+pub mod journal;
 pub mod metrics;
 pub mod names;
 mod outcome;

@@ -1,0 +1,649 @@
+//! The thread that writes: it takes all that waits, makes one block of it, and reports it when it is as durable as it should be.
+//!
+//! After an error it closes the database, opens it again with back-off, and takes back what it could not report as stored.
+
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+
+use super::super::recent::Block;
+use super::super::{Durability, JournalError, WhenFull, millis};
+use super::block::{Encoder, Key};
+use super::folder::{Folder, Left, damaged, failed};
+use super::queue::{Job, Reply};
+use super::store::{self, Store, Summary, explain};
+use super::{Shared, wal};
+use crate::config::Size;
+
+/// Bytes of records that are written as one block, unless one append has more.
+const BLOCK_BYTES: usize = 256 << 10;
+/// Records of it.
+const BLOCK_RECORDS: usize = 4_096;
+/// Time from a cursor's change to its writing.
+const CURSORS: Duration = Duration::from_millis(100);
+/// Time between two looks for what is too old.
+const LOOK: Duration = Duration::from_secs(1);
+/// Time until a failed database is opened again, and what it grows to.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+const SEGMENT_BYTES: (u64, u64) = (16 << 10, 64 << 20);
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    folder: Folder,
+    store: Option<Store>,
+    encoder: Encoder,
+    /// Written, but not reported: they wait for the disk.
+    written: Vec<Written>,
+    /// When the first block was written that may not be on the disk.
+    unsynced: Option<Instant>,
+    cursors_due: Option<Instant>,
+    look_due: Instant,
+    retry: Option<(Instant, Duration)>,
+    /// Deleted segments that the database still knows something of.
+    deleted: Vec<u64>,
+}
+
+/// A block, and who waits for it.
+struct Written {
+    key: Key,
+    block: Block,
+    replies: Vec<(Reply<u64>, u64)>,
+}
+
+/// What the database said, or that it panicked.
+type Attempt<T> = Result<T, JournalError>;
+
+// === impl Writer ===
+
+impl Writer {
+    /// Opens the database, and repairs what a crash left.
+    pub(super) fn open(shared: Arc<Shared>, folder: Folder) -> Result<Self, JournalError> {
+        let io = |error: io::Error| failed(folder.path(), error);
+        let left = folder.left().map_err(io)?;
+        let whole = left == Left::Clean || repair(&folder)?;
+        let (store, segments) = Store::open(&folder, whole)?;
+        let ends = segments.iter().map(|it| it.summary.end.max(it.first));
+        let next = ends.max().unwrap_or(1);
+        let cursors = store.cursors().map_err(|it| explain(folder.path(), it))?;
+        {
+            let mut state = shared.state.lock();
+            state.segments = segments.into();
+            state.cursors = cursors.into_iter().collect();
+            state.next = next;
+        }
+        let mut writer = Self {
+            shared,
+            folder,
+            store: Some(store),
+            encoder: Encoder::default(),
+            written: Vec::new(),
+            unsynced: None,
+            cursors_due: None,
+            look_due: Instant::now(),
+            retry: None,
+            deleted: Vec::new(),
+        };
+        if let Left::Crashed { lost } = left {
+            // Whoever has seen the offsets of what is lost must not find other records there.
+            tracing::warn!(
+                journal = %writer.folder.path().display(), behind = next, skipped = lost,
+                "the machine may have crashed: offsets that may have been given are not given again"
+            );
+            writer.shared.state.lock().next = next + lost;
+            writer.roll()?;
+        } else if writer.shared.state.lock().segments.is_empty() {
+            writer.roll()?;
+        }
+        let marked = writer.folder.mark(writer.shared.options.durability);
+        marked.map_err(|error| failed(writer.folder.path(), error))?;
+        writer.folder.reserve();
+        let next = writer.shared.state.lock().next;
+        writer.shared.next.send_replace(next);
+        Ok(writer)
+    }
+
+    pub(super) fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut jobs = VecDeque::new();
+        let mut more = true;
+        while more {
+            more = shared.queue.take(&mut jobs, self.deadline());
+            self.revive();
+            let closing = self.work(&mut jobs);
+            self.look_after();
+            if let Some(reply) = closing {
+                let closed = self.close();
+                shared.state.lock().close();
+                reply.send(closed).ok();
+                return;
+            }
+        }
+        self.drop_store();
+        shared.state.lock().close();
+    }
+
+    /// When to look up though no job comes.
+    fn deadline(&self) -> Option<Instant> {
+        let Options { sync, ages } = self.options();
+        let sync = self.unsynced.zip(sync).map(|(since, every)| since + every);
+        let retry = self.retry.map(|(at, _)| at);
+        let look = ages.then_some(self.look_due);
+        let due = [sync, self.cursors_due, retry, look];
+        due.into_iter().flatten().min()
+    }
+
+    fn options(&self) -> Options {
+        let options = &self.shared.options;
+        let sync = match options.durability {
+            Durability::Interval(every) => Some(every),
+            Durability::Always | Durability::Os => None,
+        };
+        let ages = options.retention.age != Duration::MAX;
+        Options { sync, ages }
+    }
+
+    /// Does the jobs, and returns who wants the journal to be closed.
+    fn work(&mut self, jobs: &mut VecDeque<Job>) -> Option<Reply<()>> {
+        let mut closing = None;
+        while let Some(job) = jobs.pop_front() {
+            match job {
+                Job::Append {
+                    records,
+                    bytes,
+                    reply,
+                } => {
+                    let mut group = Group::default();
+                    self.admit(&mut group, records, bytes, reply);
+                    while let Some(Job::Append { .. }) = jobs.front()
+                        && group.has_room()
+                        && let Some(Job::Append {
+                            records,
+                            bytes,
+                            reply,
+                        }) = jobs.pop_front()
+                    {
+                        self.admit(&mut group, records, bytes, reply);
+                    }
+                    self.write(group);
+                }
+                Job::Trim { before, reply } => {
+                    self.settle();
+                    reply.send(self.trim(before)).ok();
+                }
+                Job::Close { reply } => closing = Some(reply),
+            }
+        }
+        self.settle();
+        closing
+    }
+
+    /// Takes an append into a group, unless there is no room for it.
+    fn admit(&self, group: &mut Group, records: Vec<Bytes>, bytes: usize, reply: Reply<u64>) {
+        let retention = &self.shared.options.retention;
+        if retention.full == WhenFull::Reject {
+            let waiting: u64 = self.written.iter().map(|it| it.block.bytes as u64).sum();
+            let used = self.shared.state.lock().bytes() + waiting;
+            let wanted = (group.bytes + bytes) as u64;
+            if used.saturating_add(wanted) > retention.bytes {
+                let max = Size(retention.bytes);
+                reply.send(Err(JournalError::Full { max })).ok();
+                return;
+            }
+        }
+        let index = group.records.len() as u64;
+        group.replies.push((reply, index));
+        group.bytes += bytes;
+        if group.records.is_empty() {
+            group.records = records;
+        } else {
+            group.records.extend(records);
+        }
+    }
+
+    fn write(&mut self, group: Group) {
+        if group.records.is_empty() {
+            return;
+        }
+        if let Err(error) = self.try_write(group) {
+            self.fail(&error);
+        }
+    }
+
+    /// Writes a group. On an error whoever waits has been told.
+    fn try_write(&mut self, group: Group) -> Attempt<()> {
+        let written = self.make_room().and_then(|()| {
+            let next = self.written.last().map(|written| written.block.end());
+            let state = self.shared.state.lock();
+            let first = next.unwrap_or(state.next);
+            let segment = state.segments.back().cloned();
+            drop(state);
+            let at = millis(SystemTime::now());
+            let Self { store, encoder, .. } = self;
+            let (Some(store), Some(segment)) = (store, segment) else {
+                return Err(self.failure());
+            };
+            let path = self.folder.path();
+            let write = || store::write(store, encoder, &segment, (first, at), &group.records);
+            let key = attempt(path, write)?;
+            Ok((key, first, at))
+        });
+        let (key, first, at) = match written {
+            Ok(written) => written,
+            Err(error) => {
+                for (reply, _) in group.replies {
+                    reply.send(Err(error.clone())).ok();
+                }
+                return Err(error);
+            }
+        };
+        let block = Block {
+            first,
+            at,
+            records: group.records,
+            bytes: group.bytes,
+        };
+        let replies = group.replies.into_iter();
+        let replies = replies.map(|(reply, index)| (reply, first + index));
+        self.written.push(Written {
+            key,
+            block,
+            replies: replies.collect(),
+        });
+        if self.shared.options.durability != Durability::Always {
+            self.unsynced.get_or_insert_with(Instant::now);
+            self.report();
+        }
+        Ok(())
+    }
+
+    /// Syncs what must be on the disk, and reports it.
+    fn settle(&mut self) {
+        if self.written.is_empty() {
+            return;
+        }
+        match self.sync() {
+            Ok(()) => self.report(),
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn sync(&mut self) -> Attempt<()> {
+        let Some(store) = &self.store else {
+            return Err(self.failure());
+        };
+        attempt(self.folder.path(), || store.sync())?;
+        self.unsynced = None;
+        Ok(())
+    }
+
+    /// Lets readers see what was written, and those know who wait for it.
+    fn report(&mut self) {
+        for written in self.written.drain(..) {
+            let next = written.block.end();
+            {
+                let mut state = self.shared.state.lock();
+                if let Some(segment) = state.segments.back_mut() {
+                    segment.summary.add(&written.key);
+                }
+                state.next = next;
+                state.recent.push(Arc::new(written.block));
+            }
+            self.shared.next.send_replace(next);
+            for (reply, first) in written.replies {
+                reply.send(Ok(first)).ok();
+            }
+        }
+    }
+
+    /// Begins another segment when this one has enough.
+    fn make_room(&mut self) -> Attempt<()> {
+        let retention = self.shared.options.retention;
+        let (least, most) = SEGMENT_BYTES;
+        let bytes = (retention.bytes / 8).clamp(least, most);
+        let records = (retention.records / 8).max(1);
+        let age = whole_millis(retention.age) / 8;
+        let waiting = self.written.iter();
+        let waiting = waiting.fold((0, 0), |(records, bytes), written| {
+            let key = &written.key;
+            (
+                records + u64::from(key.count),
+                bytes + u64::from(key.stored),
+            )
+        });
+        let full = {
+            let state = self.shared.state.lock();
+            let active = state.segments.back().map(|it| it.summary);
+            active.is_none_or(|it| {
+                let now = millis(SystemTime::now());
+                it.bytes + waiting.1 >= bytes
+                    || it.records + waiting.0 >= records
+                    || it.records > 0 && it.oldest.saturating_add(age) < now
+            })
+        };
+        if !full {
+            return Ok(());
+        }
+        // What is known of a segment must be complete when it is sealed.
+        if !self.written.is_empty() {
+            self.sync()?;
+            self.report();
+        }
+        self.roll()?;
+        self.retain()
+    }
+
+    /// Begins a segment.
+    fn roll(&mut self) -> Attempt<()> {
+        let (next, active) = {
+            let state = self.shared.state.lock();
+            (state.next, state.segments.back().cloned())
+        };
+        let Some(store) = &self.store else {
+            return Err(self.failure());
+        };
+        let deleted = &self.deleted;
+        let segment = attempt(self.folder.path(), || {
+            let segment = store.create(next)?;
+            if let Some(active) = &active {
+                store.seal(active, deleted)?;
+            }
+            Ok(segment)
+        })?;
+        self.deleted.clear();
+        self.shared.state.lock().segments.push_back(segment);
+        Ok(())
+    }
+
+    /// Drops what the retention does not keep.
+    fn retain(&mut self) -> Attempt<()> {
+        let retention = self.shared.options.retention;
+        let now = millis(SystemTime::now());
+        let age = whole_millis(retention.age);
+        let drops = retention.full == WhenFull::DropOldest;
+        let old = |it: &Summary| it.newest.saturating_add(age) < now;
+        if self.is_active(old) {
+            self.roll()?;
+        }
+        loop {
+            let state = self.shared.state.lock();
+            let several = state.segments.len() > 1;
+            let goes = state.segments.front().is_some_and(|oldest| {
+                let full = drops && state.bytes() > retention.bytes;
+                full || state.records() > retention.records || old(&oldest.summary)
+            });
+            drop(state);
+            if !several || !goes {
+                return Ok(());
+            }
+            self.delete_oldest()?;
+        }
+    }
+
+    fn trim(&mut self, before: u64) -> Attempt<()> {
+        let result = self.try_trim(before);
+        if let Err(error) = &result {
+            self.fail(error);
+        }
+        result
+    }
+
+    fn try_trim(&mut self, before: u64) -> Attempt<()> {
+        if self.is_active(|it| it.end <= before) {
+            self.roll()?;
+        }
+        loop {
+            let state = self.shared.state.lock();
+            let several = state.segments.len() > 1;
+            let oldest = state.segments.front();
+            let goes = oldest.is_some_and(|oldest| oldest.summary.end <= before);
+            drop(state);
+            if !several || !goes {
+                return Ok(());
+            }
+            self.delete_oldest()?;
+        }
+    }
+
+    /// Whether there are records in the segment that is written to, and this is true of it.
+    fn is_active(&self, test: impl Fn(&Summary) -> bool) -> bool {
+        let state = self.shared.state.lock();
+        let active = state.segments.back().map(|segment| segment.summary);
+        active.is_some_and(|it| it.records > 0 && test(&it))
+    }
+
+    fn delete_oldest(&mut self) -> Attempt<()> {
+        let Some(store) = &self.store else {
+            return Err(self.failure());
+        };
+        let Some(segment) = self.shared.state.lock().segments.front().cloned() else {
+            return Ok(());
+        };
+        let path = self.folder.path();
+        let delete = || store.delete(&segment);
+        let mut deleted = attempt(path, delete);
+        if deleted.is_err() && self.folder.release() {
+            // The disk may be full, and deleting takes a little of it.
+            deleted = attempt(path, delete);
+        }
+        deleted?;
+        self.deleted.push(segment.first);
+        let mut state = self.shared.state.lock();
+        state.segments.pop_front();
+        let oldest = state.oldest();
+        state.recent.trim(oldest);
+        Ok(())
+    }
+
+    /// Does what is due apart from jobs.
+    fn look_after(&mut self) {
+        let now = Instant::now();
+        let result = self.try_look_after(now);
+        if let Err(error) = result
+            && self.store.is_some()
+        {
+            self.fail(&error);
+        }
+    }
+
+    fn try_look_after(&mut self, now: Instant) -> Attempt<()> {
+        if self.cursors_due.is_none() && !self.shared.state.lock().dirty.is_empty() {
+            self.cursors_due = Some(now + CURSORS);
+        }
+        if self.store.is_none() {
+            self.cursors_due = None;
+            return Ok(());
+        }
+        if self.cursors_due.is_some_and(|due| due <= now) {
+            self.write_cursors()?;
+        }
+        let every = self.options().sync;
+        if let (Some(since), Some(every)) = (self.unsynced, every)
+            && since + every <= now
+        {
+            self.sync()?;
+        }
+        if self.look_due <= now {
+            self.look_due = now + LOOK;
+            self.folder.reserve();
+            self.retain()?;
+        }
+        Ok(())
+    }
+
+    fn write_cursors(&mut self) -> Attempt<()> {
+        self.cursors_due = None;
+        let Some(store) = &self.store else {
+            return Err(self.failure());
+        };
+        let dirty = std::mem::take(&mut self.shared.state.lock().dirty);
+        let written = attempt(self.folder.path(), || store.set_cursors(dirty.clone()));
+        if written.is_err() {
+            let mut state = self.shared.state.lock();
+            for (name, offset) in dirty {
+                state.dirty.entry(name).or_insert(offset);
+            }
+        }
+        written
+    }
+
+    /// Closes the database over an error, to be opened again.
+    fn fail(&mut self, error: &JournalError) {
+        for written in self.written.drain(..) {
+            for (reply, _) in written.replies {
+                reply.send(Err(error.clone())).ok();
+            }
+        }
+        if self.store.is_some() {
+            tracing::error!(
+                %error, "a journal cannot be written: appends fail until it can be opened again"
+            );
+            self.retry = Some((Instant::now() + RETRY.0, RETRY.0));
+        }
+        self.unsynced = None;
+        let mut state = self.shared.state.lock();
+        // Whoever asks again may be lucky, whatever the reason is.
+        state.failure = Some(match error {
+            error if error.passes() => error.clone(),
+            other => failed(self.folder.path(), io::Error::other(other.to_string())),
+        });
+        for segment in &mut state.segments {
+            segment.keyspace = None;
+        }
+        drop(state);
+        self.drop_store();
+    }
+
+    fn failure(&self) -> JournalError {
+        let failure = self.shared.state.lock().failure.clone();
+        failure.unwrap_or(JournalError::Closed)
+    }
+
+    fn drop_store(&mut self) {
+        let store = self.store.take();
+        self.shared.state.lock().let_go();
+        // fjall panics over its own locks when one of its threads did.
+        if catch_unwind(AssertUnwindSafe(|| drop(store))).is_err() {
+            tracing::error!("closing the database of a journal ended in a panic");
+        }
+    }
+
+    /// Opens a failed database again, when it is time.
+    fn revive(&mut self) {
+        let Some((at, delay)) = self.retry else {
+            return;
+        };
+        if Instant::now() < at {
+            return;
+        }
+        match self.try_revive() {
+            Ok(()) => {
+                self.retry = None;
+                self.shared.state.lock().failure = None;
+                tracing::info!(journal = %self.folder.path().display(), "the journal can be written again");
+            }
+            Err(error) => {
+                self.fail(&error);
+                let delay = (delay * 2).min(RETRY.1);
+                self.retry = Some((Instant::now() + delay, delay));
+            }
+        }
+    }
+
+    fn try_revive(&mut self) -> Attempt<()> {
+        let path = self.folder.path();
+        let whole = repair(&self.folder)?;
+        let (store, mut segments) = Store::open(&self.folder, whole)?;
+        let next = self.shared.state.lock().next;
+        for segment in &mut segments {
+            if segment.summary.end > next {
+                attempt(path, || store.truncate(segment, next))?;
+            }
+        }
+        let end = segments.iter().map(|it| it.summary.end).max();
+        let end = end.unwrap_or(next).max(1);
+        if end < next {
+            tracing::warn!(
+                journal = %path.display(), from = end, to = next - 1,
+                "some of these records may be lost"
+            );
+        }
+        // Else a record of a full disk would keep the cursors from being written for good.
+        attempt(path, || store.sync())?;
+        self.store = Some(store);
+        {
+            let mut state = self.shared.state.lock();
+            state.segments = segments.into();
+        }
+        self.retain()?;
+        if self.shared.state.lock().segments.is_empty() {
+            self.roll()?;
+        }
+        Ok(())
+    }
+
+    /// Closes a journal that is complete.
+    fn close(mut self) -> Attempt<()> {
+        self.write_cursors()?;
+        self.sync()?;
+        self.drop_store();
+        let path = self.folder.path();
+        self.folder.unmark().map_err(|error| failed(path, error))
+    }
+}
+
+struct Options {
+    /// Time until a block is on the disk.
+    sync: Option<Duration>,
+    /// Whether records get too old.
+    ages: bool,
+}
+
+/// Appends that become one block.
+#[derive(Default)]
+struct Group {
+    records: Vec<Bytes>,
+    bytes: usize,
+    /// Who waits, and the index of their first record.
+    replies: Vec<(Reply<u64>, u64)>,
+}
+
+// === impl Group ===
+
+impl Group {
+    fn has_room(&self) -> bool {
+        self.bytes < BLOCK_BYTES && self.records.len() < BLOCK_RECORDS
+    }
+}
+
+/// Looks through the logs of a journal that was not closed. Whether every record is there that was written to the end.
+fn repair(folder: &Folder) -> Result<bool, JournalError> {
+    let database = folder.database();
+    if !database.exists() {
+        return Ok(true);
+    }
+    let found = wal::repair(&database).map_err(|error| failed(folder.path(), error))?;
+    let journal = folder.path().display();
+    if found.damaged > 0 {
+        tracing::warn!(%journal, places = found.damaged, "the newest records of a journal are damaged: those are skipped");
+    }
+    if found.torn > 0 {
+        tracing::warn!(%journal, bytes = found.torn, "the end of a journal is torn: what was not whole is cut off");
+    }
+    Ok(found.damaged == 0)
+}
+
+/// Does something with the database, which may panic.
+fn attempt<T>(path: &std::path::Path, work: impl FnOnce() -> fjall::Result<T>) -> Attempt<T> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(|error| explain(path, error)),
+        Err(_) => Err(damaged(path, "its database panicked")),
+    }
+}
+
+fn whole_millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
