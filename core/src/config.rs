@@ -22,7 +22,8 @@ mod units;
 
 pub use self::diagnostic::{Diagnostic, render};
 pub use self::model::{
-    BufferConfig, Component, Config, FilterNode, HubConfig, Input, Pipeline, SinkNode, WhenFull,
+    BufferConfig, BufferType, Component, Config, FilterNode, HistoryConfig, HubConfig, Input,
+    Pipeline, SinkNode, SyncConfig, WhenFull,
 };
 pub use self::problem::{Place, Problem, Severity, list};
 pub use self::server::{ServerConfig, TlsConfig};

@@ -4,9 +4,12 @@ mod breaker;
 mod cargo;
 pub(crate) mod dead_letter;
 mod inbox;
+pub(crate) mod intake;
 mod lanes;
 mod policy;
+mod progress;
 pub(crate) mod retry;
+pub(crate) mod store;
 pub(crate) mod worker;
 
 pub use self::breaker::BreakerPolicy;

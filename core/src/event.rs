@@ -245,6 +245,11 @@ impl Event {
         }
     }
 
+    /// Parts with the handle: the event no longer has to end.
+    pub(crate) fn take_handle(&mut self) -> Handle {
+        std::mem::replace(&mut self.handle, Handle::none())
+    }
+
     /// Ends the event. Filters end events through their emitter, sinks through their result; only
     /// sources and the topology call this.
     pub fn settle(mut self, outcome: Outcome) {

@@ -8,6 +8,7 @@ mod channel;
 mod crowd;
 mod cursor;
 mod entry;
+mod history;
 mod lookout;
 #[cfg(test)]
 mod model;
@@ -21,17 +22,19 @@ mod sync;
 mod threads;
 mod waiting;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::sync::{Mutex, RwLock};
 use crate::Event;
+use crate::journal::JournalError;
 
 pub use self::channel::Channel;
 pub use self::crowd::Crowd;
 pub use self::cursor::{Ahead, Cursor, Gap, Start};
 pub use self::entry::{Entry, Frame, FrameKey, Variant};
+pub use self::history::History;
 pub use self::lookout::Lookout;
 pub use self::name::{ChannelName, InvalidChannelName};
 pub use self::position::{Epoch, Offset, Position};
@@ -59,6 +62,7 @@ pub struct Hub {
     /// The next offset. Held while a batch is appended, so that every channel sees the hub's order.
     order: Mutex<Offset>,
     watchers: Mutex<Vec<Arc<dyn ChannelWatcher>>>,
+    history: Option<History>,
 }
 
 /// What [`Hub::publish`] did.
@@ -89,6 +93,29 @@ impl Hub {
             channels: RwLock::default(),
             order: Mutex::new(Offset::FIRST),
             watchers: Mutex::default(),
+            history: None,
+        }
+    }
+
+    /// A hub that goes on where the history ends. Channels that open before [`opened_all`](Self::opened_all) have what they had.
+    pub fn with_history(retention: Retention, history: History) -> Self {
+        Self {
+            epoch: history.epoch(),
+            order: Mutex::new(history.next()),
+            history: Some(history),
+            ..Self::new(retention)
+        }
+    }
+
+    /// What channels got, on the disk.
+    pub fn history(&self) -> Option<&History> {
+        self.history.as_ref()
+    }
+
+    /// Every channel is open that is open at start.
+    pub fn opened_all(&self) {
+        if let Some(history) = &self.history {
+            history.cool();
         }
     }
 
@@ -132,12 +159,12 @@ impl Hub {
         if let Some(channel) = channels.get(name) {
             return Arc::clone(channel);
         }
-        let channel = Arc::new(Channel::new(
-            name.clone(),
-            self.epoch,
-            self.retention,
-            next.before(),
-        ));
+        let head = next.before();
+        let warmth = self.history.as_ref().and_then(|it| it.warmth(name));
+        let (after, entries) = warmth.unwrap_or((head, Vec::new()));
+        let channel = Channel::new(name.clone(), self.epoch, self.retention, after);
+        channel.fill(entries, head);
+        let channel = Arc::new(channel);
         channels.insert(name.clone(), Arc::clone(&channel));
         drop(channels);
         drop(next);
@@ -152,6 +179,10 @@ impl Hub {
         let watchers = self.watchers.lock();
         let removed = self.channels.write().remove(name);
         if let Some(channel) = removed {
+            if let Some(history) = &self.history {
+                // Who opens a channel of this name later is not to see what was in it.
+                history.close(name, channel.head().offset);
+            }
             channel.close();
             for watcher in watchers.iter() {
                 watcher.closed(&channel);
@@ -171,8 +202,41 @@ impl Hub {
     /// Appends a batch: each event, in order, to the channels named for it, which are opened as needed; to the root before any
     /// other, however they are named, so that who finds an entry elsewhere finds it in the root, too.
     /// Returns the position of the last one, and which channels fill up faster than they are read.
+    ///
+    /// It goes past the history: for hubs that have one there is [`Publisher::publish`].
     pub fn publish<'a>(
         &self,
+        batch: impl IntoIterator<Item = (&'a Event, &'a [ChannelName])>,
+    ) -> Published {
+        self.publish_at(None, batch)
+    }
+
+    /// Stores a batch in the history, if there is one, and publishes it then. Events with a key that the history has are left out,
+    /// and counted. Not cancel safe: cancelled, the batch may be in the history and not in the channels.
+    async fn store_and_publish(
+        &self,
+        batch: Vec<(&Event, &[ChannelName])>,
+    ) -> Result<(Published, usize), JournalError> {
+        let Some(history) = &self.history else {
+            return Ok((self.publish(batch), 0));
+        };
+        let mut recent = history.turn().await;
+        let offered = batch.len();
+        let mut keys = HashSet::new();
+        let mut batch = batch;
+        batch.retain(|(event, _)| {
+            let key = event.key();
+            key.is_none_or(|key| !recent.has(key) && keys.insert(key))
+        });
+        let first = history.store(batch.iter().copied()).await?;
+        recent.add(keys);
+        let duplicates = offered - batch.len();
+        Ok((self.publish_at(Some(first), batch), duplicates))
+    }
+
+    fn publish_at<'a>(
+        &self,
+        first: Option<Offset>,
         batch: impl IntoIterator<Item = (&'a Event, &'a [ChannelName])>,
     ) -> Published {
         let now = Instant::now();
@@ -197,6 +261,8 @@ impl Hub {
             events.push((event, first..targets.len()));
         }
         let mut next = self.order.lock();
+        // Never back, though the journal gives no offset twice either.
+        *next = first.map_or(*next, |first| first.max(*next));
         for (event, own) in events {
             let position = Position {
                 epoch: self.epoch,

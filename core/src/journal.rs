@@ -216,6 +216,35 @@ pub enum JournalError {
     Closed,
 }
 
+/// Opens the journal in a folder, which is made when it is not there.
+#[cfg(feature = "disk")]
+pub async fn open(path: PathBuf, options: Options) -> Result<Arc<dyn Journal>, JournalError> {
+    let opened = tokio::task::spawn_blocking({
+        let path = path.clone();
+        move || Disk::open(&path, options)
+    });
+    match opened.await {
+        Ok(opened) => Ok(Arc::new(opened?)),
+        Err(error) => Err(JournalError::Damaged {
+            path,
+            reason: error.to_string(),
+        }),
+    }
+}
+
+/// Says that this binary has no journals on the disk.
+#[cfg(not(feature = "disk"))]
+pub async fn open(path: PathBuf, _: Options) -> Result<Arc<dyn Journal>, JournalError> {
+    let error = io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this evows was built without the feature `disk`",
+    );
+    Err(JournalError::Io {
+        path,
+        source: Arc::new(error),
+    })
+}
+
 // === impl Durability ===
 
 impl Default for Durability {

@@ -25,6 +25,10 @@ pub struct Metrics {
     pub ended: Family<Ended, Counter>,
     /// Attempts to deliver a batch again, per sink.
     pub retries: Family<Component, Counter>,
+    /// Events that a component was given twice and took once.
+    pub duplicates: Family<Component, Counter>,
+    /// Events in the buffer on disk that have not been delivered, per sink.
+    pub buffered: Family<Component, Gauge>,
     /// Events that were put among the dead letters, per sink.
     pub dead_letters: Family<Component, Counter>,
     /// Times that a component was built again after a failure.
@@ -99,6 +103,16 @@ impl Metrics {
                 metrics.retries.clone(),
             );
             registry.register(
+                "events_duplicate",
+                "Events that were given twice and taken once",
+                metrics.duplicates.clone(),
+            );
+            registry.register(
+                "events_buffered",
+                "Events in the buffer on disk",
+                metrics.buffered.clone(),
+            );
+            registry.register(
                 "dead_letters",
                 "Events put among the dead letters",
                 metrics.dead_letters.clone(),
@@ -141,6 +155,12 @@ impl Metrics {
             reason,
         };
         self.ended.get_or_create(&label).inc_by(events);
+    }
+
+    /// The counter of events that a component was given twice and took once.
+    pub fn duplicates(&self, component: &str) -> Counter {
+        self.duplicates
+            .get_or_create_owned(&Component::new(component))
     }
 
     /// Counts one refusal.

@@ -52,24 +52,27 @@ struct Token {
     done: Option<oneshot::Sender<Outcome>>,
     /// Counts the events that were lost.
     lost: Option<Counter>,
+    /// Whether the source waits for deliveries, and not only until events are held on the disk.
+    until_delivered: bool,
 }
 
 /// Makes a tracker and the receipt that waits for it.
 pub fn track() -> (Tracker, Receipt) {
-    track_with(None)
+    track_with(None, false)
 }
 
 /// The same, with a counter of the events that end as [`Outcome::Lost`].
 pub(crate) fn track_counting(lost: Counter) -> (Tracker, Receipt) {
-    track_with(Some(lost))
+    track_with(Some(lost), false)
 }
 
-fn track_with(lost: Option<Counter>) -> (Tracker, Receipt) {
+pub(crate) fn track_with(lost: Option<Counter>, until_delivered: bool) -> (Tracker, Receipt) {
     let (done, receipt) = oneshot::channel();
     let token = Token {
         worst: AtomicU8::new(Outcome::Delivered as u8),
         done: Some(done),
         lost,
+        until_delivered,
     };
     (Tracker(Arc::new(token)), Receipt(receipt))
 }
@@ -136,6 +139,11 @@ impl Handle {
 
     pub(crate) fn fork(&self) -> Self {
         Self(self.0.clone())
+    }
+
+    /// Whether it is not enough that the event is held on the disk.
+    pub(crate) fn wants_delivery(&self) -> bool {
+        self.0.as_ref().is_some_and(|token| token.until_delivered)
     }
 
     pub(crate) fn settle(&mut self, outcome: Outcome) {

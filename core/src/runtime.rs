@@ -19,16 +19,17 @@ use self::build::Built;
 use self::gate::Gate;
 use crate::access::{Access, GlobalKey, KeyError, KeyOrigin, global_key};
 use crate::cli::Exit;
-use crate::config::{Config, ServerConfig};
+use crate::config::{BufferType, Config, ServerConfig};
 use crate::http::{BindError, Host, RouteConflict, Routes};
-use crate::hub::Hub;
+use crate::hub::{History, Hub};
+use crate::journal::{self, JournalError};
 use crate::metrics::Metrics;
 use crate::plugin::{
     BuildError, Environment, Lifecycle, LifecycleError, Shared, Transport, TransportError,
 };
 use crate::registry::{self, DuplicatePlugin};
 use crate::shutdown::Shutdown;
-use crate::topology::{GraphError, Running};
+use crate::topology::{GraphError, Plan, Running};
 use crate::{Outcome, Report};
 
 /// How often channels that nobody publishes to are looked at for old entries.
@@ -77,6 +78,15 @@ pub enum StartError {
     /// The port cannot be taken.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// What is on the disk cannot be used.
+    #[error("cannot open {what}: {source}")]
+    Journal {
+        /// The history, or whose buffer.
+        what: String,
+        /// Why.
+        #[source]
+        source: JournalError,
+    },
     /// The instances could not be restored.
     #[error("cannot start the lifecycle: {}", chain(.0))]
     Lifecycle(#[from] LifecycleError),
@@ -88,6 +98,7 @@ pub enum StartError {
 /// A process that serves.
 struct Process {
     server: Arc<ServerConfig>,
+    hub: Arc<Hub>,
     lifecycle: Arc<dyn Lifecycle>,
     transports: Vec<Arc<dyn Transport>>,
     running: Running,
@@ -144,7 +155,7 @@ pub async fn run_until(
 /// Builds everything that a configuration asks for, and starts nothing. No I/O.
 pub(crate) fn check(config: Config, environment: Environment) -> Result<(), StartError> {
     registry::check_unique()?;
-    let shared = share(&config, environment);
+    let shared = share(&config, Hub::new(config.hub), environment);
     let built = Built::new(config, &shared)?;
     built.plan.check()?;
     Routes::new(built.mounts)?;
@@ -172,9 +183,9 @@ async fn live(
 }
 
 /// The parts that the plugins of one configuration share.
-fn share(config: &Config, environment: Environment) -> Arc<Shared> {
+fn share(config: &Config, hub: Hub, environment: Environment) -> Arc<Shared> {
     Arc::new(Shared {
-        hub: Arc::new(Hub::new(config.hub)),
+        hub: Arc::new(hub),
         lifecycle: OnceLock::new(),
         access: Arc::new(Access::new(config.server.compat)),
         server: Arc::clone(&config.server),
@@ -191,7 +202,9 @@ async fn start(
     let begun = Instant::now();
     registry::check_unique()?;
     let server = Arc::clone(&config.server);
-    let shared = share(&config, environment);
+    create_data_dir(&server).await?;
+    let hub = open_hub(&config).await?;
+    let shared = share(&config, hub, environment);
     let metrics = &shared.metrics;
     let has_sources = !config.pipeline.sources.is_empty();
     let sinks = config.pipeline.sinks.iter().filter(|sink| sink.required);
@@ -202,7 +215,7 @@ async fn start(
         policies,
         mounts,
         serves,
-        plan,
+        mut plan,
     } = Built::new(config, &shared)?;
     plan.check()?;
     let stopping = Shutdown::new();
@@ -212,7 +225,6 @@ async fn start(
         text
     });
     let routes = Routes::new(mounts)?.stopping_on(stopping.clone());
-    create_data_dir(&server).await?;
     let listening = host.bind(&server, metrics).await?;
     let address = listening.address();
     // With the port taken, this is the process that the key is for.
@@ -225,6 +237,8 @@ async fn start(
     lifecycle.watch(Arc::clone(&gate) as Arc<_>);
     lifecycle.start().await?;
     gate.open_all();
+    shared.hub.opened_all();
+    open_buffers(&mut plan, &server).await?;
     for transport in &transports {
         Arc::clone(transport).start().await?;
     }
@@ -246,6 +260,7 @@ async fn start(
     );
     Ok(Process {
         server,
+        hub: Arc::clone(&shared.hub),
         lifecycle,
         transports,
         running,
@@ -320,6 +335,13 @@ impl Process {
             Ok(Err(error)) => tracing::error!(%error, "the lifecycle did not stop cleanly"),
             Err(_) => late = true,
         }
+        if let Some(history) = self.hub.history() {
+            match tokio::time::timeout_at(deadline, history.stop()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the history was not closed cleanly"),
+                Err(_) => late = true,
+            }
+        }
         let clients = self.transports.iter().map(|it| it.clients()).sum::<usize>();
         tell(&report, clients, begun.elapsed());
         if late || report.abandoned() > 0 {
@@ -350,6 +372,7 @@ impl StartError {
             Self::DataDir { .. }
             | Self::Key(_)
             | Self::Bind(_)
+            | Self::Journal { .. }
             | Self::Lifecycle(_)
             | Self::Transport(_) => Exit::Failed,
         }
@@ -408,6 +431,38 @@ async fn create_data_dir(server: &ServerConfig) -> Result<(), StartError> {
         path: path.clone(),
         source,
     })
+}
+
+/// The channels, with their history if there is one.
+async fn open_hub(config: &Config) -> Result<Hub, StartError> {
+    if !config.history.enabled {
+        return Ok(Hub::new(config.hub));
+    }
+    let failed = |source| StartError::Journal {
+        what: "the history".to_owned(),
+        source,
+    };
+    let path = config.server.data_dir.join("history");
+    let journal = journal::open(path, config.history.journal()).await;
+    let history = History::open(journal.map_err(failed)?, &config.hub).await;
+    Ok(Hub::with_history(config.hub, history.map_err(failed)?))
+}
+
+/// Opens the buffers on disk.
+async fn open_buffers(plan: &mut Plan, server: &ServerConfig) -> Result<(), StartError> {
+    for sink in &mut plan.sinks {
+        if sink.buffer.kind == BufferType::Disk {
+            let id = &*sink.part.id;
+            let path = server.data_dir.join("buffers").join(id);
+            let journal = journal::open(path, sink.buffer.journal()).await;
+            let journal = journal.map_err(|source| StartError::Journal {
+                what: format!("the buffer of `{id}`"),
+                source,
+            })?;
+            sink.journal = Some(journal);
+        }
+    }
+    Ok(())
 }
 
 async fn expire(hub: Arc<Hub>) {

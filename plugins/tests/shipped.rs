@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use evows_core::config::{BufferConfig, HubConfig, ServerConfig, Settings};
+use evows_core::config::{BufferConfig, HistoryConfig, HubConfig, ServerConfig, Settings};
+use evows_core::delivery::{Delivery, DeliveryConfig};
 use evows_core::registry::{self, Kind};
 use evows_plugins as _;
 use schemars::SchemaGenerator;
@@ -52,7 +53,19 @@ fn every_key_of_its_plugins_is_there_and_checks_clean() {
         (
             "sinks",
             Kind::Sink,
-            &["type", "inputs", "buffer", "required"],
+            &[
+                "type",
+                "inputs",
+                "required",
+                "buffer",
+                "timeout",
+                "concurrency",
+                "order",
+                "batch",
+                "retry",
+                "breaker",
+                "dead_letter",
+            ],
         ),
     ] {
         for uncomment in [false, true] {
@@ -101,9 +114,11 @@ fn every_key_of_the_lifecycle_the_hub_and_the_transport_is_there() {
     let plugin = registry::find(Kind::Lifecycle, name.as_str().unwrap()).unwrap();
     let transport = registry::find(Kind::Transport, "socketio").unwrap();
     let hub = generator.root_schema_for::<HubConfig>();
+    let history = generator.root_schema_for::<HistoryConfig>();
     for (shown, schema) in [
         (&lifecycle, plugin.schema(&mut generator)),
         (file["hub"].as_table().unwrap(), hub),
+        (file["history"].as_table().unwrap(), history),
         (
             file["sinks"]["clients"]["transport"].as_table().unwrap(),
             transport.schema(&mut generator),
@@ -114,12 +129,31 @@ fn every_key_of_the_lifecycle_the_hub_and_the_transport_is_there() {
     }
     let hub: HubConfig = file["hub"].clone().try_into().unwrap();
     assert_eq!(hub, HubConfig::default());
+    let history: HistoryConfig = file["history"].clone().try_into().unwrap();
+    assert_eq!(history, HistoryConfig::default());
 }
 
 #[test]
-fn the_buffer_shows_its_defaults() {
+fn what_core_reads_of_sinks_shows_its_defaults() {
     for (id, sink) in components(&shipped(true), "sinks") {
         let buffer: BufferConfig = sink["buffer"].clone().try_into().unwrap();
         assert_eq!(buffer, BufferConfig::default(), "{id}");
+        let keys = [
+            "timeout",
+            "concurrency",
+            "order",
+            "batch",
+            "retry",
+            "breaker",
+        ];
+        let shown = sink.into_iter().filter(|(key, _)| keys.contains(&&**key));
+        let shown: Table = shown.collect();
+        assert_eq!(shown.len(), keys.len(), "{id}");
+        let shown: DeliveryConfig = shown.try_into().unwrap();
+        let expected = Delivery {
+            timeout: Delivery::NO_TIMEOUT,
+            ..Delivery::default()
+        };
+        assert_eq!(Delivery::default().with(&shown), expected, "{id}");
     }
 }

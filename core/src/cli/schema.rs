@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Exit, output};
 use crate::config::section::{DEFAULT_LIFECYCLE, LIFECYCLE, PIPELINE, Section, TRANSPORTS};
-use crate::config::{BufferConfig, HubConfig, ServerConfig};
+use crate::config::{BufferConfig, HistoryConfig, HubConfig, ServerConfig};
 use crate::delivery::DeliveryConfig;
 use crate::registry::{self, Kind, Registration};
 
@@ -28,6 +28,8 @@ pub fn schema() -> Schema {
         generator.subschema_for::<ServerConfig>().to_value(),
     );
     add("hub", generator.subschema_for::<HubConfig>().to_value());
+    let history = generator.subschema_for::<HistoryConfig>();
+    add("history", history.to_value());
     add("lifecycle", plugins(&LIFECYCLE, &mut generator));
     for section in std::iter::once(&TRANSPORTS).chain(&PIPELINE) {
         let entries = json!({

@@ -15,8 +15,9 @@ use super::read::{Reader, hide, offer};
 use super::section::{self, DEFAULT_LIFECYCLE, LIFECYCLE, PIPELINE, SECTIONS, Section, TRANSPORTS};
 use super::tree::{self, Node};
 use super::{
-    BufferConfig, Component, Config, Diagnostic, FilterNode, HubConfig, Input, Pipeline, Place,
-    Problem, ServerConfig, Settings, Severity, SinkNode, codes, overrides, suggest,
+    BufferConfig, Component, Config, Diagnostic, FilterNode, HistoryConfig, HubConfig, Input,
+    Pipeline, Place, Problem, ServerConfig, Settings, Severity, SinkNode, codes, overrides,
+    suggest,
 };
 use crate::access::is_usable;
 use crate::delivery::DeliveryConfig;
@@ -122,6 +123,7 @@ impl Loader<'_> {
         self.unknown_sections();
         let server = self.server();
         let hub: Option<HubConfig> = self.section("hub");
+        let history: Option<HistoryConfig> = self.section("history");
         let lifecycle = self.lifecycle();
         let (transports, _) = self.parts(&TRANSPORTS);
         let misnamed = |problem: &Problem| problem.code == codes::UNKNOWN_SECTION;
@@ -152,6 +154,7 @@ impl Loader<'_> {
         Some(Config {
             server: Arc::new(server?),
             hub: hub?.into(),
+            history: history?,
             lifecycle: lifecycle?,
             transports: transports
                 .into_iter()

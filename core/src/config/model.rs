@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Period, ServerConfig, Settings, Size};
 use crate::delivery::DeliveryConfig;
 use crate::hub::Retention;
+use crate::journal::{self, Durability, Options};
 use crate::registry::Registration;
 
 /// A whole `evows.toml`, every plugin found and every key checked.
@@ -18,6 +20,8 @@ pub struct Config {
     pub server: Arc<ServerConfig>,
     /// `[hub]`.
     pub hub: Retention,
+    /// `[history]`.
+    pub history: HistoryConfig,
     /// `[lifecycle]`; the shipped one with its defaults when the section is missing.
     pub lifecycle: Component,
     /// `[transports.<id>]`, in the order of the file.
@@ -83,16 +87,65 @@ pub struct Input {
     pub port: Option<String>,
 }
 
-/// The bounded queue in front of a sink: whichever limit is reached first makes it full.
+/// What is kept for a sink that does not keep up: whichever limit is reached first makes it full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BufferConfig {
+    /// Whether what waits is in memory, or on the disk, in `data_dir`: then a source's events are acknowledged
+    /// once they are there, and are delivered whatever happens to the process or the sink.
+    #[serde(rename = "type")]
+    pub kind: BufferType,
     /// Events that it holds at most.
     pub events: usize,
     /// Bytes of events that it holds at most. One event larger than this still passes, alone.
     pub bytes: Size,
     /// What happens to an event that finds it full.
     pub when_full: WhenFull,
+    /// Bytes on the disk at most, compressed; for `type = "disk"`.
+    pub max_size: Size,
+    /// When what is on the disk is safe from a crash of the machine, too; for `type = "disk"`.
+    pub sync: SyncConfig,
+}
+
+/// Where a buffer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BufferType {
+    /// In memory: what is in it when the process dies is lost, and its sources were not told that it is safe.
+    #[default]
+    Memory,
+    /// On the disk, behind a queue in memory.
+    Disk,
+}
+
+/// When a journal's file is synced. The death of the process alone never loses what it has acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncConfig {
+    /// Before anything is acknowledged; what comes at the same time is synced together.
+    Always,
+    /// Ten times a second: a crash of the machine loses less than that.
+    #[default]
+    Interval,
+    /// When the system likes.
+    Os,
+}
+
+/// `[history]`: what channels got, on the disk, so that positions and replay survive a restart. Whichever limit is reached
+/// first drops the oldest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HistoryConfig {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Bytes on the disk at most, compressed.
+    pub max_size: Size,
+    /// Events at most.
+    pub max_events: u64,
+    /// Time that an event is kept at most.
+    pub max_age: Period,
+    /// When what is on the disk is safe from a crash of the machine, too.
+    pub sync: SyncConfig,
 }
 
 /// What every channel retains for clients that come back: whichever limit is reached first drops the
@@ -131,6 +184,68 @@ impl Default for BufferConfig {
             events: 10_000,
             bytes: Size::mib(64),
             when_full: WhenFull::Block,
+            kind: BufferType::Memory,
+            max_size: Size::mib(1024),
+            sync: SyncConfig::Interval,
+        }
+    }
+}
+
+impl BufferConfig {
+    /// How the journal of a buffer on disk works.
+    pub(crate) fn journal(&self) -> Options {
+        let full = match self.when_full {
+            WhenFull::DropOldest => journal::WhenFull::DropOldest,
+            WhenFull::Block | WhenFull::DropNewest | WhenFull::Reject => journal::WhenFull::Reject,
+        };
+        Options {
+            durability: self.sync.into(),
+            retention: journal::Retention {
+                bytes: self.max_size.0,
+                full,
+                ..journal::Retention::default()
+            },
+        }
+    }
+}
+
+// === impl SyncConfig ===
+
+impl From<SyncConfig> for Durability {
+    fn from(config: SyncConfig) -> Self {
+        match config {
+            SyncConfig::Always => Self::Always,
+            SyncConfig::Interval => Self::default(),
+            SyncConfig::Os => Self::Os,
+        }
+    }
+}
+
+// === impl HistoryConfig ===
+
+impl Default for HistoryConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            max_size: Size::mib(1024),
+            max_events: 10_000_000,
+            max_age: Period(Duration::from_hours(7 * 24)),
+            sync: SyncConfig::Interval,
+        }
+    }
+}
+
+impl HistoryConfig {
+    /// How its journal works.
+    pub(crate) fn journal(&self) -> Options {
+        Options {
+            durability: self.sync.into(),
+            retention: journal::Retention {
+                bytes: self.max_size.0,
+                records: self.max_events,
+                age: self.max_age.0,
+                full: journal::WhenFull::DropOldest,
+            },
         }
     }
 }

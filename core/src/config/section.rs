@@ -14,9 +14,10 @@ pub(crate) struct Section {
 }
 
 /// Every section.
-pub(crate) const SECTIONS: [&str; 7] = [
+pub(crate) const SECTIONS: [&str; 8] = [
     "server",
     "hub",
+    "history",
     "lifecycle",
     "transports",
     "sources",

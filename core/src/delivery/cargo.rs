@@ -21,6 +21,8 @@ pub(crate) struct Item {
 pub(crate) struct Tag {
     /// The event that this is a part of, when it goes to several destinations.
     whole: Option<Arc<Whole>>,
+    /// Whether it is counted elsewhere: with another destination of the same event, which was handed out before.
+    uncounted: bool,
     /// The file of dead letters that it comes from.
     again: Option<Arc<Taken>>,
     /// Where it is in the buffer on disk; 0 when there is none.
@@ -76,6 +78,12 @@ impl Item {
         Self { event, tag }
     }
 
+    /// Whether its end is counted.
+    pub(super) fn counted(mut self, counted: bool) -> Self {
+        self.tag.uncounted = !counted;
+        self
+    }
+
     /// One item for each of `parts` destinations, at least one.
     pub(crate) fn split(self, parts: usize) -> impl Iterator<Item = Self> {
         let Self { event, tag } = self;
@@ -90,6 +98,7 @@ impl Item {
             event: copy.clone(),
             tag: Tag {
                 whole: Some(Arc::clone(&whole)),
+                uncounted: tag.uncounted,
                 again: None,
                 offset,
             },
@@ -106,7 +115,9 @@ impl Item {
         }
         let Some(whole) = self.tag.whole else {
             self.event.settle(ending.settled);
-            ledger.end(ending.outcome, ending.reason, 1);
+            if !self.tag.uncounted {
+                ledger.end(ending.outcome, ending.reason, 1);
+            }
             return;
         };
         let mut parts = whole.0.lock();
@@ -116,8 +127,20 @@ impl Item {
             && let Some(event) = parts.event.take()
         {
             event.settle(parts.worst.settled);
+            if self.tag.uncounted {
+                return;
+            }
             ledger.end(parts.worst.outcome, parts.worst.reason, 1);
         }
+    }
+}
+
+// === impl Tag ===
+
+impl Tag {
+    /// Whether nothing is to be done at its end but to count it.
+    fn is_plain(&self) -> bool {
+        self.whole.is_none() && self.again.is_none() && !self.uncounted
     }
 }
 
@@ -133,11 +156,11 @@ impl Cargo {
     pub(crate) fn deliver(self, ledger: &Ledger) {
         let mut sole = 0;
         for item in self.into_items() {
-            if item.tag.whole.is_some() || item.tag.again.is_some() {
-                item.end(Ending::DELIVERED, ledger);
-            } else {
+            if item.tag.is_plain() {
                 item.event.settle(Outcome::Delivered);
                 sole += 1;
+            } else {
+                item.end(Ending::DELIVERED, ledger);
             }
         }
         ledger.end(Outcome::Delivered, "", sole);

@@ -137,6 +137,12 @@ impl Lanes {
         self.bytes
     }
 
+    /// Whether a destination is not left alone.
+    pub(crate) fn is_served(&self, destination: &Destination) -> bool {
+        let at = self.by_destination.get(destination);
+        at.is_none_or(|&at| self.endpoints[at].breaker.is_closed())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.events == 0
     }

@@ -12,22 +12,27 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::cargo::{Cargo, Ending, Item};
+use super::cargo::{Cargo, Ending, Item, Tag};
 use super::dead_letter::{Folder, Letter};
 use super::inbox::Inbox;
+use super::intake::{Intake, Taken};
 use super::lanes::{Flight, Lanes, Verdict};
 use super::policy::{Delivery, Order};
 use super::retry::{Backoff, RESTART};
-use crate::Event;
 use crate::config::{BufferConfig, Period};
+use crate::journal::Record;
 use crate::plugin::{Batch, Destination, FailedEvents, Sink, SinkError, SinkErrorKind};
 use crate::topology::ledger::Ledger;
 use crate::topology::plan::{Part, Rebuild};
-use crate::topology::queue::{DEADLINE, Receiver};
+use crate::topology::queue::DEADLINE;
 use crate::topology::supervise::rebuild;
+use crate::{Event, Outcome};
 
 /// How long events are kept back that are neither delivered nor among the dead letters.
 const UNWRITTEN: Duration = Duration::from_secs(5);
+
+/// The part of the lanes' limit that one destination may have of events from the disk before it is parked.
+const PARKED_AT: usize = 64;
 
 /// How many events are taken from the queue at once.
 const TAKEN: usize = 256;
@@ -38,7 +43,7 @@ pub(crate) struct Worker {
     /// Not here while the sink connects.
     rebuild: Option<Rebuild<Box<dyn Sink>>>,
     connecting: Option<BoxFuture<'static, Connected>>,
-    queue: Receiver,
+    intake: Intake,
     /// What the lanes may hold.
     limits: BufferConfig,
     timeout: Duration,
@@ -77,14 +82,14 @@ impl Worker {
         part: Part<Box<dyn Sink>>,
         delivery: &Delivery,
         limits: BufferConfig,
-        queue: Receiver,
+        intake: Intake,
         ledger: Arc<Ledger>,
     ) -> Self {
         let mut worker = Self {
             sink: part.built.into(),
             rebuild: Some(part.rebuild),
             connecting: None,
-            queue,
+            intake,
             limits,
             timeout: delivery.timeout,
             lanes: Lanes::new(delivery.clone()),
@@ -108,10 +113,20 @@ impl Worker {
     pub(crate) async fn run(mut self, cut: CancellationToken) {
         // Cutting drops the work at any await, its flights with it; the events live out here, so none is forgotten.
         let worked = cut.run_until_cancelled(self.work()).await;
+        let items = self.lanes.drain();
         if worked.is_none() {
-            for item in self.lanes.drain() {
-                item.end(Ending::failed(DEADLINE), &self.ledger);
+            for item in items {
+                // What is on the disk is delivered by the next process.
+                if item.tag.offset == 0 {
+                    item.end(Ending::failed(DEADLINE), &self.ledger);
+                }
             }
+        }
+        if let Intake::Spool(spool) = &mut self.intake {
+            spool.close().await;
+            self.ledger
+                .buffered
+                .set(i64::try_from(spool.backlog()).unwrap_or(i64::MAX));
         }
         // The queue's receiver goes with `self` and fails what it still holds.
     }
@@ -119,14 +134,25 @@ impl Worker {
     async fn work(&mut self) {
         let mut flights = Flights::new();
         let mut taken = Vec::with_capacity(TAKEN);
-        let mut open = true;
+        let (mut open, mut closing) = (true, false);
+        let (spools, stored) = match &self.intake {
+            Intake::Spool(spool) => (true, spool.stored().clone()),
+            Intake::Queue(_) => (false, CancellationToken::new()),
+        };
         loop {
+            self.catch_up().await;
             self.depart(&flights);
-            if !open && self.lanes.is_empty() {
+            let room = open && self.has_room();
+            // What is on the disk need not be waited for.
+            let leaves = closing && !room && flights.is_empty() && self.connecting.is_none();
+            if leaves || (!open && self.lanes.is_empty()) {
                 break;
             }
-            let room = open && self.has_room();
             let wake_at = self.lanes.wake_at();
+            let save_at = match &self.intake {
+                Intake::Spool(spool) => spool.save_at(),
+                Intake::Queue(_) => None,
+            };
             let look_at = self.letters.as_ref().map(|it| it.inbox.look_at());
             tokio::select! {
                 // What has landed makes room, so it comes first.
@@ -136,13 +162,19 @@ impl Worker {
                     self.connecting = None;
                     (self.sink, self.rebuild) = (sink, Some(rebuild));
                 }
-                more = self.queue.receive(&mut taken, TAKEN), if room => {
-                    self.take(&mut taken);
-                    open = more;
-                    if !open {
+                more = self.intake.take(&mut taken, TAKEN), if room => match more {
+                    Taken::Events => self.take(&mut taken),
+                    Taken::Records(records) => self.take_records(records),
+                    Taken::End => {
+                        open = false;
                         self.lanes.close();
                     }
+                },
+                () = stored.cancelled(), if spools && !closing => {
+                    closing = true;
+                    self.lanes.close();
                 }
+                () = until(save_at) => self.save().await,
                 () = until(wake_at) => {}
                 () = until(look_at), if room => self.take_letters().await,
             }
@@ -175,29 +207,152 @@ impl Worker {
     /// Puts events into their lanes.
     fn take(&mut self, taken: &mut Vec<Event>) {
         let now = Instant::now();
-        let mut destinations = std::mem::take(&mut self.destinations);
         for event in taken.drain(..) {
-            destinations.clear();
-            let sink = &self.sink;
-            let asked = catch_unwind(AssertUnwindSafe(|| {
-                sink.destinations(&event, &mut destinations);
-            }));
-            let item = Item::new(event, 0);
-            match (asked, destinations.as_slice()) {
-                (Err(_), _) => {
-                    tracing::error!(sink = self.id(), "the sink panicked over a destination");
-                    item.end(Ending::failed("panic"), &self.ledger);
-                }
-                (Ok(()), []) => item.end(Ending::filtered("no_destination"), &self.ledger),
-                (Ok(()), [only]) => self.lanes.push(only, item, now),
-                (Ok(()), all) => {
-                    for (destination, item) in all.iter().zip(item.split(all.len())) {
-                        self.lanes.push(destination, item, now);
-                    }
+            if let Some(item) = self.address(event, 0) {
+                self.place(item, now);
+            }
+        }
+    }
+
+    /// Asks the sink where an event goes. Afterwards `self.destinations` has at least one, or the event has ended.
+    fn address(&mut self, event: Event, offset: u64) -> Option<Item> {
+        self.destinations.clear();
+        let (sink, destinations) = (&self.sink, &mut self.destinations);
+        let asked = catch_unwind(AssertUnwindSafe(|| sink.destinations(&event, destinations)));
+        let item = Item::new(event, offset);
+        if asked.is_err() {
+            tracing::error!(sink = self.id(), "the sink panicked over a destination");
+            item.end(Ending::failed("panic"), &self.ledger);
+            return None;
+        }
+        if self.destinations.is_empty() {
+            item.end(Ending::filtered("no_destination"), &self.ledger);
+            return None;
+        }
+        Some(item)
+    }
+
+    /// Puts an item into the lanes of `self.destinations`.
+    fn place(&mut self, item: Item, now: Instant) {
+        match self.destinations.as_slice() {
+            [] => {}
+            [only] => self.lanes.push(only, item, now),
+            all => {
+                for (destination, item) in all.iter().zip(item.split(all.len())) {
+                    self.lanes.push(destination, item, now);
                 }
             }
         }
-        self.destinations = destinations;
+    }
+
+    /// Puts events that were read from the disk into their lanes, those of parked destinations left out.
+    fn take_records(&mut self, records: Vec<Record>) {
+        let now = Instant::now();
+        for record in records {
+            let offset = record.offset;
+            let item = self.restore(record);
+            let (most, busy) = (self.limits.events / PARKED_AT, self.lanes.events());
+            let Intake::Spool(spool) = &mut self.intake else {
+                return;
+            };
+            spool.progress.read_to(offset + 1);
+            let Some(item) = item else {
+                spool.waiting.settle(offset, Outcome::Failed);
+                continue;
+            };
+            let progress = &mut spool.progress;
+            let counts = self.destinations.first().cloned();
+            self.destinations.retain(|destination| {
+                // A sink with one destination just waits.
+                let is_one_of_many = *destination != Destination::default();
+                if is_one_of_many
+                    && !progress.is_parked(destination)
+                    && progress.under_way(destination) >= most.max(16)
+                    && busy > most
+                {
+                    progress.park(destination, offset);
+                }
+                let takes = !progress.is_parked(destination);
+                if takes {
+                    progress.begin(destination, offset);
+                }
+                takes
+            });
+            // One that goes to several is counted with the first of them.
+            let counted = self.destinations.first() == counts.as_ref();
+            self.place(item.counted(counted), now);
+        }
+    }
+
+    /// Lets parked destinations that take events again have theirs.
+    async fn catch_up(&mut self) {
+        let Intake::Spool(spool) = &mut self.intake else {
+            return;
+        };
+        if !spool.progress.has_parked() {
+            return;
+        }
+        let few = self.limits.events / PARKED_AT / 2;
+        let hungry = spool.progress.parked().find(|(destination, _)| {
+            let under_way = spool.progress.under_way(destination);
+            // Without anything under way nobody would learn that it is back.
+            under_way == 0 || (under_way <= few && self.lanes.is_served(destination))
+        });
+        let Some((destination, from)) = hungry else {
+            return;
+        };
+        let destination = destination.clone();
+        let Some((records, next)) = spool.read_from(from).await else {
+            return;
+        };
+        let (now, end) = (Instant::now(), spool.progress.next());
+        let mut reached = next.min(end);
+        for record in records {
+            let offset = record.offset;
+            let Intake::Spool(spool) = &self.intake else {
+                return;
+            };
+            // The reader hands out what comes behind it; and there is always more where this came from.
+            if offset >= end || spool.progress.under_way(&destination) > few * 2 + 16 {
+                reached = reached.min(offset);
+                break;
+            }
+            let Some(item) = self.restore(record) else {
+                continue;
+            };
+            let first = self.destinations.first() == Some(&destination);
+            if !self.destinations.contains(&destination) {
+                continue;
+            }
+            if let Intake::Spool(spool) = &mut self.intake {
+                spool.progress.begin(&destination, offset);
+            }
+            self.lanes.push(&destination, item.counted(first), now);
+        }
+        if let Intake::Spool(spool) = &mut self.intake {
+            spool.progress.caught_up_to(&destination, reached);
+        }
+    }
+
+    /// The event of a record, with its destinations in `self.destinations`; ended where there is nothing to do.
+    fn restore(&mut self, record: Record) -> Option<Item> {
+        match Event::from_record(record.bytes) {
+            Ok(event) => self.address(event, record.offset),
+            Err(error) => {
+                tracing::error!(sink = self.id(), offset = record.offset, %error, "an event cannot be read back");
+                self.ledger.end(Outcome::Failed, "damaged", 1);
+                None
+            }
+        }
+    }
+
+    async fn save(&mut self) {
+        if let Intake::Spool(spool) = &mut self.intake {
+            spool.save().await;
+            self.ledger
+                .buffered
+                .set(i64::try_from(spool.backlog()).unwrap_or(i64::MAX));
+        }
     }
 
     /// Takes up dead letters that are to be sent again.
@@ -239,6 +394,7 @@ impl Worker {
             Attempt::Sent(Ok(())) => {
                 self.complaints = Complaints::default();
                 self.lanes.delivered(flight, cargo.events.len(), now);
+                self.note_ended(&cargo.destination, &cargo.tags, Outcome::Delivered);
                 cargo.deliver(&self.ledger);
                 return;
             }
@@ -255,7 +411,7 @@ impl Worker {
             }
         };
         let destination = cargo.destination.clone();
-        let failed = self.keep_failed(cargo, &error.failed);
+        let failed = self.keep_failed(cargo, &destination, &error.failed);
         if failed.is_empty() {
             self.lanes.delivered(flight, 0, now);
             return;
@@ -294,7 +450,7 @@ impl Worker {
         error: &str,
     ) {
         let Some(letters) = &self.letters else {
-            self.end(items, Ending::failed(reason));
+            self.end(destination, items, Ending::failed(reason));
             self.lanes.done(flight);
             return;
         };
@@ -312,7 +468,7 @@ impl Worker {
         match written.map_err(io::Error::other).flatten() {
             Ok(()) => {
                 self.ledger.dead_letters.inc_by(items.len() as u64);
-                self.end(items, Ending::dead(reason));
+                self.end(destination, items, Ending::dead(reason));
                 self.lanes.done(flight);
             }
             Err(error) => {
@@ -324,26 +480,52 @@ impl Worker {
     }
 
     /// Ends the events that an error is not about, and gives back the others.
-    fn keep_failed(&self, cargo: Cargo, failed: &FailedEvents) -> Vec<Item> {
+    fn keep_failed(
+        &mut self,
+        cargo: Cargo,
+        destination: &Destination,
+        failed: &FailedEvents,
+    ) -> Vec<Item> {
         let items = cargo.into_items();
         let FailedEvents::At(indices) = failed else {
             return items.collect();
         };
         let indices: HashSet<usize> = indices.iter().copied().collect();
-        let mut kept = Vec::with_capacity(indices.len());
+        let (mut kept, mut delivered) = (Vec::with_capacity(indices.len()), Vec::new());
         for (index, item) in items.enumerate() {
             if indices.contains(&index) {
                 kept.push(item);
             } else {
-                item.end(Ending::DELIVERED, &self.ledger);
+                delivered.push(item);
             }
         }
+        self.end(destination, delivered, Ending::DELIVERED);
         kept
     }
 
-    fn end(&self, items: impl IntoIterator<Item = Item>, ending: Ending) {
+    fn end(&mut self, destination: &Destination, items: Vec<Item>, ending: Ending) {
         for item in items {
+            self.note_ended(destination, [&item.tag], ending.settled);
             item.end(ending, &self.ledger);
+        }
+    }
+
+    /// Notes in the buffer on disk that events have ended, and tells sources that wait for it.
+    fn note_ended<'t>(
+        &mut self,
+        destination: &Destination,
+        tags: impl IntoIterator<Item = &'t Tag>,
+        outcome: Outcome,
+    ) {
+        let Intake::Spool(spool) = &mut self.intake else {
+            return;
+        };
+        for tag in tags {
+            // Dead letters that are sent again are not in the buffer.
+            if tag.offset > 0 {
+                spool.end(destination, tag.offset);
+                spool.waiting.settle(tag.offset, outcome);
+            }
         }
     }
 

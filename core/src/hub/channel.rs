@@ -61,6 +61,16 @@ impl Channel {
         }
     }
 
+    /// Puts in what it had before it was opened, up to `head`.
+    pub(super) fn fill(&self, entries: Vec<Arc<Entry>>, head: Offset) {
+        let mut ring = self.ring.write();
+        for entry in entries {
+            ring.append(entry, &self.retention);
+        }
+        ring.advance(head);
+        self.newest.store(head.get(), Ordering::Release);
+    }
+
     /// Its name.
     pub fn name(&self) -> &ChannelName {
         &self.name

@@ -45,6 +45,11 @@ impl Ring {
         }
     }
 
+    /// Nothing up to `newest` but what is there was ever in it.
+    pub(super) fn advance(&mut self, newest: Offset) {
+        self.newest = self.newest.max(newest);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }

@@ -157,6 +157,7 @@ impl BuildContext {
             Arc::clone(&self.shared.hub),
             policy,
             Arc::clone(self.lifecycle()),
+            self.metrics().duplicates(&self.id),
         )
     }
 

@@ -71,6 +71,7 @@ impl Built {
             let delivery = plugin.delivery(settings, &shared.environment);
             plan.sinks.push(SinkPart {
                 delivery: delivery.with(&node.delivery),
+                journal: None,
                 part: builder.part(node.component, Registration::build_sink)?,
                 inputs: node.inputs,
                 buffer: node.buffer,

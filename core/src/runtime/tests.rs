@@ -210,6 +210,7 @@ async fn live(feed: &str, bin: &str, taken: bool, stop: Shutdown) -> (Exit, Vec<
         ..ServerConfig::default()
     };
     let config = Config {
+        history: crate::config::HistoryConfig::default(),
         server: Arc::new(server),
         hub: Retention::default(),
         lifecycle: component("lifecycle", &NOBODY, ""),

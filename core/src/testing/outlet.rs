@@ -17,6 +17,7 @@ pub fn outlet() -> (Outlet, Inlet) {
         events: 1,
         bytes: Size(u64::MAX),
         when_full: WhenFull::Block,
+        ..BufferConfig::default()
     };
     let (sender, receiver) = queue(limits, None);
     (Outlet::into_queue(sender), Inlet(receiver))

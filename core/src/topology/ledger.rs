@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 
 use crate::Outcome;
 use crate::metrics::{Component, Ended, Metrics};
@@ -19,6 +20,8 @@ pub(crate) struct Ledger {
     pub(crate) restarts: Counter,
     pub(crate) retries: Counter,
     pub(crate) dead_letters: Counter,
+    /// Events in the buffer on disk.
+    pub(crate) buffered: Gauge,
     metrics: Metrics,
     /// Few: one per outcome and reason that ever happened here.
     ended: Mutex<Vec<(Outcome, &'static str, Counter)>>,
@@ -44,6 +47,7 @@ impl Ledger {
             sent: metrics.sent.get_or_create_owned(&label),
             restarts: metrics.restarts.get_or_create_owned(&label),
             retries: metrics.retries.get_or_create_owned(&label),
+            buffered: metrics.buffered.get_or_create_owned(&label),
             dead_letters: metrics.dead_letters.get_or_create_owned(&label),
             metrics: metrics.clone(),
             ended: Mutex::default(),

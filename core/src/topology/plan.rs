@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::config::{BufferConfig, Input};
 use crate::delivery::Delivery;
+use crate::journal::Journal;
 use crate::plugin::{BuildError, Filter, Sink, Source};
 
 /// Builds a component again after it failed.
@@ -37,6 +38,8 @@ pub struct SinkPart {
     pub inputs: Vec<Input>,
     /// The queue in front of it.
     pub buffer: BufferConfig,
+    /// What the queue is emptied into, when the buffer is on disk.
+    pub journal: Option<Arc<dyn Journal>>,
     /// How it is delivered to.
     pub delivery: Delivery,
     /// Whether a source acknowledges an event only once this sink has it.

@@ -239,7 +239,7 @@ impl State {
 
 impl WhenFull {
     /// The reason that shed events are counted under.
-    fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Block => "block",
             Self::DropOldest => "drop_oldest",
@@ -271,6 +271,7 @@ mod tests {
             events: 3,
             bytes: Size(bytes),
             when_full,
+            ..BufferConfig::default()
         }
     }
 

@@ -14,6 +14,8 @@ use super::queue::{Receiver, Sender, queue};
 use super::segment::{Chain, Leaf, Segment};
 use super::supervise::supervise;
 use crate::config::BufferConfig;
+use crate::delivery::intake::{Intake, Spool};
+use crate::delivery::store::Store;
 use crate::delivery::worker::Worker;
 use crate::metrics::Metrics;
 use crate::registry::Kind;
@@ -56,8 +58,24 @@ impl Plan {
         for sink in self.sinks {
             let ledger = ledger(&sink.part.id, Kind::Sink);
             let (sender, receiver) = queue(sink.buffer, Some(Arc::clone(&ledger)));
+            let intake = match sink.journal {
+                None => Intake::Queue(receiver),
+                Some(journal) => {
+                    let (waiting, stored) = (Arc::default(), CancellationToken::new());
+                    let store = Store::new(
+                        receiver,
+                        Arc::clone(&journal),
+                        sink.buffer.when_full,
+                        Arc::clone(&waiting),
+                        Arc::clone(&ledger),
+                    );
+                    let cut = running.cut_sinks.clone();
+                    running.sinks.spawn(store.run(cut, stored.clone()));
+                    Intake::Spool(Spool::new(journal, waiting, stored))
+                }
+            };
             let (delivery, limits) = (&sink.delivery, sink.buffer);
-            let worker = Worker::new(sink.part, delivery, limits, receiver, Arc::clone(&ledger));
+            let worker = Worker::new(sink.part, delivery, limits, intake, Arc::clone(&ledger));
             running.sinks.spawn(worker.run(running.cut_sinks.clone()));
             sink_queues.push(sender);
             sink_ledgers.push(ledger);

@@ -84,7 +84,7 @@ impl SinkPlugin for Channels {
 impl Sink for Channels {
     async fn send(&self, batch: Batch<'_>) -> Result<(), SinkError> {
         if let Some(publisher) = &self.0 {
-            publisher.publish(&presentable(&batch)).await;
+            publisher.publish(&presentable(&batch)).await?;
         }
         Ok(())
     }

@@ -127,7 +127,7 @@ impl SinkPlugin for SocketIoSink {
 impl Sink for SocketIoSink {
     async fn send(&self, batch: Batch<'_>) -> Result<(), SinkError> {
         if let Some(publisher) = &self.publisher {
-            publisher.publish(&presentable(&batch)).await;
+            publisher.publish(&presentable(&batch)).await?;
         }
         Ok(())
     }

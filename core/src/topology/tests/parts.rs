@@ -129,6 +129,7 @@ pub(super) fn sink(name: &str, fate: Fate, inputs: Vec<Input>) -> (SinkPart, Log
     };
     let sink = SinkPart {
         delivery: crate::delivery::Delivery::default(),
+        journal: None,
         part,
         inputs,
         buffer: buffer(4, WhenFull::Block),
@@ -142,6 +143,7 @@ pub(super) fn buffer(events: usize, when_full: WhenFull) -> BufferConfig {
         events,
         bytes: Size::kib(64),
         when_full,
+        ..BufferConfig::default()
     }
 }
 

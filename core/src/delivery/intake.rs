@@ -1,0 +1,207 @@
+//! Where a sink's events come from: the queue in front of it, or its buffer on disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::progress::Progress;
+use super::store::Waiting;
+use crate::Event;
+use crate::journal::{Journal, Limit, Record};
+use crate::plugin::Destination;
+use crate::topology::queue::Receiver;
+
+/// How often cursors are remembered at most.
+const SAVE_EVERY: Duration = Duration::from_millis(100);
+/// How often the journal is relieved of what has ended.
+const TRIM_EVERY: Duration = Duration::from_secs(1);
+/// How long it is left alone after it could not be read.
+const UNREADABLE: Duration = Duration::from_secs(1);
+/// What is read at once.
+const PAGE: Limit = Limit {
+    records: 256,
+    bytes: 4 << 20,
+};
+/// What somebody who catches up reads at once: most of it may be for others.
+const LONG_PAGE: Limit = Limit {
+    records: 2048,
+    bytes: 8 << 20,
+};
+
+/// Where a sink's events come from.
+pub(crate) enum Intake {
+    Queue(Receiver),
+    Spool(Spool),
+}
+
+/// A buffer on disk, as the worker sees it.
+pub(crate) struct Spool {
+    journal: Arc<dyn Journal>,
+    pub(super) progress: Progress,
+    pub(super) waiting: Arc<Waiting>,
+    /// Given when nothing more will be stored.
+    stored: CancellationToken,
+    /// A read that has begun: whoever waits for it may be called away, and comes back.
+    reading: Option<BoxFuture<'static, Option<Vec<Record>>>>,
+    saved_at: Instant,
+    trimmed_at: Instant,
+    saved: Vec<(String, u64)>,
+    dirty: bool,
+}
+
+/// What was taken in.
+pub(crate) enum Taken {
+    Events,
+    Records(Vec<Record>),
+    /// There is nothing more, for good.
+    End,
+}
+
+// === impl Intake ===
+
+impl Intake {
+    /// Waits for events: those of a queue are appended to `events`. Cancel safe: what is not returned is read again.
+    pub(super) async fn take(&mut self, events: &mut Vec<Event>, most: usize) -> Taken {
+        match self {
+            Self::Queue(queue) => match queue.receive(events, most).await {
+                true => Taken::Events,
+                false => Taken::End,
+            },
+            Self::Spool(spool) => match spool.read().await {
+                Some(records) => Taken::Records(records),
+                None => Taken::End,
+            },
+        }
+    }
+}
+
+// === impl Spool ===
+
+impl Spool {
+    pub(crate) fn new(
+        journal: Arc<dyn Journal>,
+        waiting: Arc<Waiting>,
+        stored: CancellationToken,
+    ) -> Self {
+        let saved = journal.cursors();
+        let progress = Progress::new(&saved, journal.bounds().oldest);
+        let now = Instant::now();
+        Self {
+            journal,
+            progress,
+            waiting,
+            stored,
+            reading: None,
+            saved_at: now,
+            trimmed_at: now,
+            saved,
+            dirty: false,
+        }
+    }
+
+    /// Events that have not ended, or may not have.
+    pub(super) fn backlog(&self) -> u64 {
+        self.journal
+            .bounds()
+            .next
+            .saturating_sub(self.progress.low())
+    }
+
+    /// The next records; `None` when there are no more and will be none. Cancel safe: `progress` says what was taken.
+    async fn read(&mut self) -> Option<Vec<Record>> {
+        let reading = self.reading.get_or_insert_with(|| {
+            let (journal, stored) = (Arc::clone(&self.journal), self.stored.clone());
+            Box::pin(read(journal, stored, self.progress.next()))
+        });
+        let records = reading.await;
+        self.reading = None;
+        records
+    }
+
+    /// Given when nothing more will be stored.
+    pub(super) fn stored(&self) -> &CancellationToken {
+        &self.stored
+    }
+
+    /// Records for somebody who catches up, and where the next ones are.
+    pub(super) async fn read_from(&mut self, from: u64) -> Option<(Vec<Record>, u64)> {
+        match self.journal.read(from, LONG_PAGE).await {
+            Ok(page) => Some((page.records, page.next)),
+            Err(error) => {
+                tracing::warn!(%error, "a buffer cannot be read");
+                None
+            }
+        }
+    }
+
+    /// An event has ended for a destination.
+    pub(super) fn end(&mut self, destination: &Destination, offset: u64) {
+        self.progress.end(destination, offset);
+        self.dirty = true;
+    }
+
+    /// When to [save](Self::save) next, if there is something to save.
+    pub(super) fn save_at(&self) -> Option<Instant> {
+        self.dirty.then(|| self.saved_at + SAVE_EVERY)
+    }
+
+    /// Remembers how far everybody has come.
+    pub(super) async fn save(&mut self) {
+        let cursors = self.progress.cursors();
+        for (name, _) in &self.saved {
+            if super::progress::is_place(name) && !cursors.iter().any(|(other, _)| other == name) {
+                self.journal.set_cursor(name, None);
+            }
+        }
+        for cursor in &cursors {
+            if !self.saved.contains(cursor) {
+                self.journal.set_cursor(&cursor.0, Some(cursor.1));
+            }
+        }
+        let now = Instant::now();
+        (self.saved, self.saved_at, self.dirty) = (cursors, now, false);
+        if now - self.trimmed_at >= TRIM_EVERY {
+            self.trimmed_at = now;
+            if let Err(error) = self.journal.trim(self.progress.low()).await {
+                tracing::warn!(%error, "a buffer cannot be relieved of what was delivered");
+            }
+        }
+    }
+
+    /// Remembers how far everybody has come, and closes the journal.
+    pub(super) async fn close(&mut self) {
+        self.save().await;
+        if let Err(error) = self.journal.close().await {
+            tracing::warn!(%error, "a buffer was not closed cleanly");
+        }
+    }
+}
+
+async fn read(
+    journal: Arc<dyn Journal>,
+    stored: CancellationToken,
+    mut next: u64,
+) -> Option<Vec<Record>> {
+    loop {
+        // In this order: what was stored before the end is seen.
+        let ended = stored.is_cancelled();
+        match journal.read(next, PAGE).await {
+            Ok(page) if !page.records.is_empty() => return Some(page.records),
+            Ok(_) if ended => return None,
+            Ok(page) => {
+                next = page.next;
+                tokio::select! {
+                    () = journal.appended(next) => {}
+                    () = stored.cancelled() => {}
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a buffer cannot be read");
+                tokio::time::sleep(UNREADABLE).await;
+            }
+        }
+    }
+}
