@@ -36,8 +36,8 @@ fn record(id: u64, length: usize) -> Bytes {
 #[cfg(feature = "disk")]
 fn random(id: u64, length: usize) -> Bytes {
     let mut random = fastrand::Rng::with_seed(id);
-    let mut bytes = id.to_be_bytes().to_vec();
-    bytes.extend(std::iter::repeat_with(|| random.u8(..)).take(length));
+    let mut bytes = vec![0; length];
+    random.fill(&mut bytes);
     bytes.into()
 }
 
