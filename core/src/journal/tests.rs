@@ -8,6 +8,7 @@ mod full;
 mod killed;
 mod model;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -26,7 +27,7 @@ const ALL: Limit = Limit {
 fn record(id: u64, length: usize) -> Bytes {
     let mut text = format!("{{\"id\":{id},\"text\":\"");
     while text.len() < length {
-        text.push_str(&format!("{:x} ", text.len() as u64 * (id + 7)));
+        write!(text, "{:x} ", text.len() as u64 * (id + 7)).unwrap();
     }
     text.push_str("\"}");
     text.into()

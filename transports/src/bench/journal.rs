@@ -71,8 +71,8 @@ struct Rate {
 
 /// Runs it; the result is the report.
 pub(super) async fn run(options: &Options) -> Result<Value, Error> {
-    let folder = tempfile::Builder::new().prefix("bench-journal-");
-    let folder = folder.tempdir_in(&options.dir)?;
+    let mut folder = tempfile::Builder::new();
+    let folder = folder.prefix("bench-journal-").tempdir_in(&options.dir)?;
     let records = records(options);
     let time = Duration::from_secs(options.seconds.into());
     // Before and after the journal: other work on the machine is no constant.

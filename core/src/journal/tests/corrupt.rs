@@ -139,17 +139,19 @@ async fn a_damaged_file_gives_right_records_or_an_error() {
     let left = left(folder.path(), small).await;
     let mut random = fastrand::Rng::with_seed(9);
     let mut skipped = 0;
-    for file in files(&left) {
+    let mut files = files(&left);
+    random.shuffle(&mut files);
+    for file in files.iter().take(30) {
         let name = file.strip_prefix(&left).unwrap();
         if ["reserve", "lock"].iter().any(|it| name.ends_with(it)) {
             continue;
         }
-        let length = fs::read(&file).unwrap();
+        let length = fs::read(file).unwrap();
         let used = used(&length);
         if used == 0 {
             continue;
         }
-        for _ in 0..2 {
+        {
             let path = folder.path().join("damaged");
             copy(&left, &path);
             let mut bytes = length.clone();
