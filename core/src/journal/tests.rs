@@ -160,7 +160,7 @@ async fn what_is_too_old_goes_and_times_find_offsets() {
         let before = SystemTime::now();
         journal.append(vec![record(1, 10)]).await.unwrap();
         assert!(journal.seek(before).await.unwrap() <= 2);
-        let later = SystemTime::now() + Duration::from_secs(60);
+        let later = SystemTime::now() + Duration::from_mins(1);
         assert_eq!(journal.seek(later).await.unwrap(), 2);
         let gone = async {
             while !journal.read(1, ALL).await.unwrap().records.is_empty() {
@@ -183,7 +183,7 @@ async fn a_reader_waits_for_what_comes_next() {
         assert_eq!((page.records.len(), page.next), (0, 1));
         assert!(journal.appended(page.next).now_or_never().is_none());
         let append = journal.append(vec![record(1, 10), record(2, 10)]);
-        let (_, offset) = tokio::join!(journal.appended(page.next), append);
+        let ((), offset) = tokio::join!(journal.appended(page.next), append);
         assert_eq!(offset.unwrap(), 1);
         let page = journal.read(page.next, ALL).await.unwrap();
         assert_eq!((page.records.len(), page.next), (2, 3));

@@ -255,6 +255,7 @@ fn records(options: &Options) -> Rc<Vec<Bytes>> {
     Rc::new((0..RECORDS).map(|_| record(&mut random)).collect())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
 fn failed(error: JournalError) -> Error {
     Error::Failed(error.to_string())
 }

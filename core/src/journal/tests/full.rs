@@ -81,7 +81,7 @@ async fn filled(durability: Durability, trims: bool) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), recovered)
+    tokio::time::timeout(Duration::from_mins(1), recovered)
         .await
         .unwrap();
     let check = async |journal: &Disk| {
