@@ -10,6 +10,7 @@ mod envelope;
 mod fanout;
 mod frames;
 mod http;
+mod journal;
 mod ledger;
 mod packet;
 mod poster;
@@ -52,6 +53,8 @@ enum Scenario {
     Restart(restart::Options),
     /// Let a few clients stop reading; measure what the others notice.
     Stall(stall::Options),
+    /// Append records to a journal on the disk: throughput, against a plain file.
+    Journal(journal::Options),
 }
 
 /// Why there is no report.
@@ -102,6 +105,7 @@ impl Scenario {
             Self::Storm(options) => storm::run(options).await,
             Self::Restart(options) => restart::run(options).await,
             Self::Stall(options) => stall::run(options).await,
+            Self::Journal(options) => journal::run(options).await,
         }
     }
 
@@ -111,6 +115,7 @@ impl Scenario {
             Self::Storm(options) => options.server.format,
             Self::Restart(options) => options.server.format,
             Self::Stall(options) => options.server.format,
+            Self::Journal(options) => options.format,
         }
     }
 }

@@ -26,6 +26,8 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use self::folder::{Folder, damaged, failed};
 use self::queue::{Job, Queue, Reply};
 use self::store::Segment;
+#[cfg(test)]
+pub(super) use self::wal::used;
 use self::writer::Writer;
 use super::recent::{Filling, Recent};
 use super::{Bounds, Journal, JournalError, Limit, Options, Page, millis, size};

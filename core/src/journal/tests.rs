@@ -8,6 +8,7 @@ mod full;
 mod killed;
 mod model;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -26,7 +27,7 @@ const ALL: Limit = Limit {
 fn record(id: u64, length: usize) -> Bytes {
     let mut text = format!("{{\"id\":{id},\"text\":\"");
     while text.len() < length {
-        text.push_str(&format!("{:x} ", text.len() as u64 * (id + 7)));
+        write!(text, "{:x} ", text.len() as u64 * (id + 7)).unwrap();
     }
     text.push_str("\"}");
     text.into()
@@ -36,8 +37,8 @@ fn record(id: u64, length: usize) -> Bytes {
 #[cfg(feature = "disk")]
 fn random(id: u64, length: usize) -> Bytes {
     let mut random = fastrand::Rng::with_seed(id);
-    let mut bytes = id.to_be_bytes().to_vec();
-    bytes.extend(std::iter::repeat_with(|| random.u8(..)).take(length));
+    let mut bytes = vec![0; length];
+    random.fill(&mut bytes);
     bytes.into()
 }
 
@@ -159,7 +160,7 @@ async fn what_is_too_old_goes_and_times_find_offsets() {
         let before = SystemTime::now();
         journal.append(vec![record(1, 10)]).await.unwrap();
         assert!(journal.seek(before).await.unwrap() <= 2);
-        let later = SystemTime::now() + Duration::from_secs(60);
+        let later = SystemTime::now() + Duration::from_mins(1);
         assert_eq!(journal.seek(later).await.unwrap(), 2);
         let gone = async {
             while !journal.read(1, ALL).await.unwrap().records.is_empty() {
@@ -182,7 +183,7 @@ async fn a_reader_waits_for_what_comes_next() {
         assert_eq!((page.records.len(), page.next), (0, 1));
         assert!(journal.appended(page.next).now_or_never().is_none());
         let append = journal.append(vec![record(1, 10), record(2, 10)]);
-        let (_, offset) = tokio::join!(journal.appended(page.next), append);
+        let ((), offset) = tokio::join!(journal.appended(page.next), append);
         assert_eq!(offset.unwrap(), 1);
         let page = journal.read(page.next, ALL).await.unwrap();
         assert_eq!((page.records.len(), page.next), (2, 3));

@@ -96,13 +96,17 @@ impl Folder {
         };
         let mut lines = text.lines();
         let same_boot = lines.next() == boot().as_deref();
-        Ok(match lines.next() {
-            _ if same_boot => Left::Killed,
-            Some("always") => Left::Killed,
-            Some("interval") => Left::Crashed { lost: 1 << 20 },
-            // The system may keep half a minute of them to itself.
-            _ => Left::Crashed { lost: 1 << 26 },
-        })
+        let durability = lines.next();
+        if same_boot || durability == Some("always") {
+            return Ok(Left::Killed);
+        }
+        // Without a sync at all the system may keep half a minute of them to itself.
+        let lost = if durability == Some("interval") {
+            1 << 20
+        } else {
+            1 << 26
+        };
+        Ok(Left::Crashed { lost })
     }
 
     /// Says that the journal is open, for whoever finds it after a crash.

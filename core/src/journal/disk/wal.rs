@@ -68,11 +68,23 @@ struct Log {
     damaged: u64,
 }
 
+/// Bytes in front of the room that was never written to, which is zero.
+pub(in super::super) fn used(bytes: &[u8]) -> usize {
+    const ZEROS: &[u8] = &[0; 4096];
+    let mut bytes = bytes;
+    while let Some((front, ZEROS)) = bytes
+        .split_last_chunk::<4096>()
+        .map(|(front, back)| (front, &back[..]))
+    {
+        bytes = front;
+    }
+    let last = bytes.iter().rposition(|byte| *byte != 0);
+    last.map_or(0, |last| last + 1)
+}
+
 fn read(bytes: &[u8]) -> Log {
     let mut log = Log::default();
-    // Room that was never written to is zero.
-    let used = bytes.iter().rposition(|byte| *byte != 0);
-    let used = used.map_or(0, |last| last + 1);
+    let used = used(bytes);
     let mut at = 0;
     while at < used {
         let end = match batch(bytes, at) {

@@ -108,6 +108,8 @@ impl Writer {
 
     pub(super) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
+        // However this ends, nobody may wait for an answer for good.
+        let _ended = Ended(Arc::clone(&shared));
         let mut jobs = VecDeque::new();
         let mut more = true;
         while more {
@@ -123,7 +125,6 @@ impl Writer {
             }
         }
         self.drop_store();
-        shared.state.lock().close();
     }
 
     /// When to look up though no job comes.
@@ -592,6 +593,17 @@ impl Writer {
         self.drop_store();
         let path = self.folder.path();
         self.folder.unmark().map_err(|error| failed(path, error))
+    }
+}
+
+/// Closes the journal when the writer is gone.
+struct Ended(Arc<Shared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.queue.end();
+        self.0.queue.take(&mut VecDeque::new(), None);
+        self.0.state.lock().close();
     }
 }
 

@@ -33,7 +33,7 @@ impl Drop for Mount {
 
 async fn filled(durability: Durability, trims: bool) {
     let folder = tempfile::tempdir().unwrap();
-    let Some(_mount) = Mount::new(folder.path(), 100) else {
+    let Some(_mount) = Mount::new(folder.path(), 64) else {
         println!("skipped: only root may mount a file system");
         return;
     };
@@ -81,7 +81,7 @@ async fn filled(durability: Durability, trims: bool) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), recovered)
+    tokio::time::timeout(Duration::from_mins(1), recovered)
         .await
         .unwrap();
     let check = async |journal: &Disk| {

@@ -181,7 +181,7 @@ proptest! {
 
 #[cfg(feature = "disk")]
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn disk_follows_the_model(steps in steps()) {
