@@ -314,6 +314,9 @@ impl Process {
         let sinks_by = begun + flowing.mul_f64(0.9);
         let sources_by = begun + flowing.mul_f64(0.5);
         self.stopping.start();
+        if !matches!(end, End::Sources) {
+            self.running.leave_backlogs();
+        }
         let report = self.running.drain(sources_by, sinks_by, force).await;
         let mut late = report.cut;
         let mut leaving = JoinSet::new();

@@ -44,6 +44,8 @@ pub(crate) struct Spool {
     pub(super) waiting: Arc<Waiting>,
     /// Given when nothing more will be stored.
     stored: CancellationToken,
+    /// Given when what cannot be delivered at once is left to the next process.
+    leave: CancellationToken,
     /// A read that has begun: whoever waits for it may be called away, and comes back.
     reading: Option<BoxFuture<'static, Option<Vec<Record>>>>,
     saved_at: Instant,
@@ -78,6 +80,23 @@ impl Intake {
     }
 }
 
+impl Intake {
+    /// Waits until what cannot be delivered at once is to be left as it is; for ever where it would be lost.
+    pub(super) fn left(&self) -> impl Future<Output = ()> + use<> {
+        let tokens = match self {
+            Self::Queue(_) => None,
+            Self::Spool(spool) => Some((spool.stored.clone(), spool.leave.clone())),
+        };
+        async move {
+            let Some((stored, leave)) = tokens else {
+                return std::future::pending().await;
+            };
+            stored.cancelled().await;
+            leave.cancelled().await;
+        }
+    }
+}
+
 // === impl Spool ===
 
 impl Spool {
@@ -85,6 +104,7 @@ impl Spool {
         journal: Arc<dyn Journal>,
         waiting: Arc<Waiting>,
         stored: CancellationToken,
+        leave: CancellationToken,
     ) -> Self {
         let saved = journal.cursors();
         let progress = Progress::new(&saved, journal.bounds().oldest);
@@ -94,6 +114,7 @@ impl Spool {
             progress,
             waiting,
             stored,
+            leave,
             reading: None,
             saved_at: now,
             trimmed_at: now,
@@ -119,11 +140,6 @@ impl Spool {
         let records = reading.await;
         self.reading = None;
         records
-    }
-
-    /// Given when nothing more will be stored.
-    pub(super) fn stored(&self) -> &CancellationToken {
-        &self.stored
     }
 
     /// Records for somebody who catches up, and where the next ones are.

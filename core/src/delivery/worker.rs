@@ -135,10 +135,8 @@ impl Worker {
         let mut flights = Flights::new();
         let mut taken = Vec::with_capacity(TAKEN);
         let (mut open, mut closing) = (true, false);
-        let (spools, stored) = match &self.intake {
-            Intake::Spool(spool) => (true, spool.stored().clone()),
-            Intake::Queue(_) => (false, CancellationToken::new()),
-        };
+        let left = self.intake.left();
+        tokio::pin!(left);
         loop {
             self.catch_up().await;
             self.depart(&flights);
@@ -170,10 +168,7 @@ impl Worker {
                         self.lanes.close();
                     }
                 },
-                () = stored.cancelled(), if spools && !closing => {
-                    closing = true;
-                    self.lanes.close();
-                }
+                () = &mut left, if !closing => closing = true,
                 () = until(save_at) => self.save().await,
                 () = until(wake_at) => {}
                 () = until(look_at), if room => self.take_letters().await,

@@ -26,6 +26,7 @@ pub struct Running {
     shutdown: Shutdown,
     cut_sources: CancellationToken,
     cut_sinks: CancellationToken,
+    leave: CancellationToken,
     sources: JoinSet<bool>,
     segments: JoinSet<()>,
     sinks: JoinSet<()>,
@@ -48,6 +49,7 @@ impl Plan {
             shutdown: Shutdown::new(),
             cut_sources: CancellationToken::new(),
             cut_sinks: CancellationToken::new(),
+            leave: CancellationToken::new(),
             sources: JoinSet::new(),
             segments: JoinSet::new(),
             sinks: JoinSet::new(),
@@ -71,7 +73,7 @@ impl Plan {
                     );
                     let cut = running.cut_sinks.clone();
                     running.sinks.spawn(store.run(cut, stored.clone()));
-                    Intake::Spool(Spool::new(journal, waiting, stored))
+                    Intake::Spool(Spool::new(journal, waiting, stored, running.leave.clone()))
                 }
             };
             let (delivery, limits) = (&sink.delivery, sink.buffer);
@@ -152,6 +154,12 @@ impl Running {
     /// Waits until every source has ended by itself. Cancel safe.
     pub async fn ended(&mut self) {
         while self.sources.join_next().await.is_some() {}
+    }
+
+    /// Has [`drain`](Self::drain) not wait for what is in a buffer on disk and cannot be delivered at once: the next process
+    /// delivers it.
+    pub fn leave_backlogs(&self) {
+        self.leave.cancel();
     }
 
     /// Stops the sources, lets what they sent run through, and stops the sinks: in order, and at once

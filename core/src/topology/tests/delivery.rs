@@ -246,6 +246,7 @@ async fn what_a_buffer_on_disk_holds_is_delivered_by_the_next_process() {
         assert_eq!(receipt.await, Outcome::Held);
     }
     eventually("the others have theirs", || world.lock().log.len() == 60).await;
+    running.leave_backlogs();
     let report = drain(running).await;
     assert!(!report.cut, "what is on the disk need not be waited for");
     assert_eq!(report.abandoned(), 0);
@@ -282,7 +283,6 @@ async fn a_parked_destination_catches_up_in_order_and_others_get_nothing_twice()
     eventually("the others have theirs", || world.lock().log.len() >= 1500).await;
     assert!(delivered_to(&world, "d2").is_empty());
     world.lock().down.clear();
-    for _ in 0..5 { tokio::time::sleep(Duration::from_secs(1)).await; eprintln!("{} {:?} {:?}", world.lock().log.len(), delivered_to(&world, "d2").len(), world.lock().attempts); }
     eventually("the parked one has its own", || {
         world.lock().log.len() >= 2000
     })
