@@ -32,7 +32,8 @@ pub(super) struct Options {
 impl Options {
     /// Starts logging; the error says what is wrong with the filter.
     pub(super) fn start(&self) -> Result<(), String> {
-        let filter = EnvFilter::try_new(&self.filter)
+        // What the engine of the journals says by the way is for those who ask for it.
+        let filter = EnvFilter::try_new(format!("fjall=warn,lsm_tree=warn,{}", self.filter))
             .map_err(|error| format!("the log filter `{}` is wrong: {error}", self.filter))?;
         let log = tracing_subscriber::fmt()
             .with_env_filter(filter)

@@ -68,10 +68,10 @@ impl Intake {
     /// Waits for events: those of a queue are appended to `events`. Cancel safe: what is not returned is read again.
     pub(super) async fn take(&mut self, events: &mut Vec<Event>, most: usize) -> Taken {
         match self {
-            Self::Queue(queue) => match queue.receive(events, most).await {
-                true => Taken::Events,
-                false => Taken::End,
-            },
+            Self::Queue(queue) => {
+                let more = queue.receive(events, most).await;
+                if more { Taken::Events } else { Taken::End }
+            }
             Self::Spool(spool) => match spool.read().await {
                 Some(records) => Taken::Records(records),
                 None => Taken::End,
@@ -124,7 +124,7 @@ impl Spool {
     }
 
     /// Events that have not ended, or may not have.
-    pub(super) fn backlog(&self) -> u64 {
+    pub(crate) fn backlog(&self) -> u64 {
         self.journal
             .bounds()
             .next

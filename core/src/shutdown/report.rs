@@ -28,6 +28,8 @@ pub struct Line {
     pub received: u64,
     /// Events that it passed on.
     pub sent: u64,
+    /// Events in its buffer on disk, which the next process delivers.
+    pub buffered: u64,
     /// Events that ended in it.
     pub ended: Vec<(Outcome, &'static str, u64)>,
 }
@@ -41,6 +43,7 @@ impl Report {
             id: Arc::clone(ledger.component()),
             received: ledger.received.get(),
             sent: ledger.sent.get(),
+            buffered: ledger.buffered.get().try_into().unwrap_or_default(),
             ended: ledger.endings(),
         });
         Self {
@@ -81,6 +84,7 @@ impl fmt::Display for Line {
             id,
             received,
             sent,
+            buffered,
             ..
         } = self;
         write!(f, "{kind} `{id}`: {received} received")?;
@@ -92,6 +96,9 @@ impl fmt::Display for Line {
             if !reason.is_empty() {
                 write!(f, " ({reason})")?;
             }
+        }
+        if *buffered > 0 {
+            write!(f, ", {buffered} in the buffer on disk")?;
         }
         Ok(())
     }

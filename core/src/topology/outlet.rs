@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::fanout::{Output, Target, To};
 use super::queue::Sender;
 use super::segment::{Chain, Leaf, Segment};
-use crate::outcome::{Receipt, track_counting};
+use crate::outcome::{Receipt, track_counting, track_with};
 use crate::{Event, Outcome};
 
 /// A source's way into the pipeline. Clones share it and take turns.
@@ -55,6 +55,22 @@ impl Outlet {
         };
         let turn = self.segment.turn().await;
         turn.push(std::mem::take(&mut waiting.batch)).await;
+    }
+
+    /// Pushes a batch and gives a receipt for each event, in order. Where an event goes into a buffer on disk, its receipt
+    /// waits until it is delivered from there; see [`Outcome::Held`].
+    pub async fn send_until_delivered(&mut self, batch: Vec<Event>) -> Vec<Receipt> {
+        let lost = self.segment.source();
+        let lost = lost.map(|ledger| ledger.ending(Outcome::Lost, "dropped"));
+        let mut receipts = Vec::with_capacity(batch.len());
+        let tracked = batch.into_iter().map(|event| {
+            let (tracker, receipt) = track_with(lost.clone(), true);
+            receipts.push(receipt);
+            event.tracked(&tracker)
+        });
+        let batch = tracked.collect();
+        self.send(batch).await;
+        receipts
     }
 
     /// Pushes a batch and gives the receipt of its worst outcome.

@@ -13,10 +13,11 @@ use super::plan::{GraphError, Plan};
 use super::queue::{Receiver, Sender, queue};
 use super::segment::{Chain, Leaf, Segment};
 use super::supervise::supervise;
-use crate::config::BufferConfig;
+use crate::config::{BufferConfig, WhenFull};
 use crate::delivery::intake::{Intake, Spool};
 use crate::delivery::store::Store;
 use crate::delivery::worker::Worker;
+use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::registry::Kind;
 use crate::shutdown::{Report, Shutdown};
@@ -62,19 +63,7 @@ impl Plan {
             let (sender, receiver) = queue(sink.buffer, Some(Arc::clone(&ledger)));
             let intake = match sink.journal {
                 None => Intake::Queue(receiver),
-                Some(journal) => {
-                    let (waiting, stored) = (Arc::default(), CancellationToken::new());
-                    let store = Store::new(
-                        receiver,
-                        Arc::clone(&journal),
-                        sink.buffer.when_full,
-                        Arc::clone(&waiting),
-                        Arc::clone(&ledger),
-                    );
-                    let cut = running.cut_sinks.clone();
-                    running.sinks.spawn(store.run(cut, stored.clone()));
-                    Intake::Spool(Spool::new(journal, waiting, stored, running.leave.clone()))
-                }
+                Some(journal) => running.spool(journal, receiver, sink.buffer.when_full, &ledger),
             };
             let (delivery, limits) = (&sink.delivery, sink.buffer);
             let worker = Worker::new(sink.part, delivery, limits, intake, Arc::clone(&ledger));
@@ -151,6 +140,36 @@ impl Plan {
 // === impl Running ===
 
 impl Running {
+    /// Puts a buffer on disk behind a queue.
+    fn spool(
+        &mut self,
+        journal: Arc<dyn Journal>,
+        queue: Receiver,
+        when_full: WhenFull,
+        ledger: &Arc<Ledger>,
+    ) -> Intake {
+        let (waiting, stored) = (Arc::default(), CancellationToken::new());
+        let store = Store::new(
+            queue,
+            Arc::clone(&journal),
+            when_full,
+            Arc::clone(&waiting),
+            Arc::clone(ledger),
+        );
+        self.sinks
+            .spawn(store.run(self.cut_sinks.clone(), stored.clone()));
+        let spool = Spool::new(journal, waiting, stored, self.leave.clone());
+        let backlog = spool.backlog();
+        ledger
+            .buffered
+            .set(i64::try_from(backlog).unwrap_or(i64::MAX));
+        if backlog > 0 {
+            let sink = &**ledger.component();
+            tracing::info!(sink, "{backlog} events wait in the buffer on disk");
+        }
+        Intake::Spool(spool)
+    }
+
     /// Waits until every source has ended by itself. Cancel safe.
     pub async fn ended(&mut self) {
         while self.sources.join_next().await.is_some() {}

@@ -29,7 +29,7 @@
 //!
 //! | status | when |
 //! |---|---|
-//! | 200 | `{"accepted":n}`: the events are where they belong, or a filter discarded them |
+//! | 200 | `{"accepted":n}`: the events are where they belong, or safe in a buffer on disk, or a filter discarded them |
 //! | 400 | the body is not an event, whatever its content type; the message says which line or element |
 //! | 401 | the secret is missing or wrong |
 //! | 405 | the method is not `POST` |
@@ -37,12 +37,16 @@
 //! | 413 | the body is larger than `max_body`, or holds more than `max_events` events |
 //! | 503 | with `Retry-After`: too much is in flight, a sink shed or failed the events, they were not delivered within `timeout`, or evows is stopping |
 //!
+//! With `?wait=delivered` the answer says of each event how it ended, and waits for deliveries that a buffer on disk would
+//! otherwise take over: `{"accepted":n,"events":[{"id":"…","outcome":"delivered"}]}`, 200 when all were accepted, or else 503.
+//!
 //! After a 503 an event may still arrive once the pipeline moves again, and a second time when it is tried again.
 //!
 //! The path belongs to the source that was built with it: when core builds a failed source again, the new one mounts the
 //! path anew, and requests in between are answered 503.
 
 mod batch;
+mod idempotency;
 mod load;
 mod refusal;
 
@@ -53,16 +57,17 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use evows_core::access::Secret;
 use evows_core::config::{Period, Problem, Size};
-use evows_core::metrics::Metrics;
+use evows_core::http::parameter;
+use evows_core::metrics::{Counter, Metrics};
 use evows_core::plugin::{BuildContext, BuildError, Source, SourceError, SourcePlugin};
 use evows_core::topology::Outlet;
-use evows_core::{Event, Receipt, Shutdown, register_source};
+use evows_core::{Event, Outcome, Receipt, Shutdown, register_source};
 use http_body_util::BodyExt;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -71,6 +76,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use self::batch::{Bad, parse};
+use self::idempotency::{Idempotency, Taken, with_keys};
 use self::load::{Load, Slot};
 use self::refusal::Refusal;
 
@@ -101,6 +107,10 @@ pub struct Config {
     pub max_in_flight: InFlight,
     /// Time from the request to its answer. Keep it below the sender's own timeout (Evolution: 30 s).
     pub timeout: Period,
+    /// Whether what is sent twice is taken once: events of one name (the header `webhook-id` or `idempotency-key`), or else
+    /// those of one instance with the same event, `date_time` and `data`. Left out, every event counts, as it must where
+    /// senders do not try again.
+    pub idempotency: Option<Idempotency>,
 }
 
 /// What may wait for delivery at once.
@@ -129,6 +139,9 @@ struct Door {
     max_body: Size,
     max_events: usize,
     timeout: Duration,
+    /// What was taken in lately, where that matters.
+    taken: Option<Taken>,
+    duplicates: Counter,
     load: Arc<Load>,
     deliveries: mpsc::Sender<Delivery>,
 }
@@ -137,7 +150,9 @@ struct Door {
 #[derive(Debug)]
 struct Delivery {
     batch: Vec<Event>,
-    receipt: oneshot::Sender<Receipt>,
+    receipt: oneshot::Sender<Vec<Receipt>>,
+    /// Whether there is a receipt for each event, which waits for its delivery; or one for all.
+    each: bool,
     /// Keeps the batch counted while it waits, even if its sender has hung up.
     _slot: Arc<Slot>,
 }
@@ -160,6 +175,7 @@ impl Default for Config {
             max_events: 10_000,
             max_in_flight: InFlight::default(),
             timeout: Period::seconds(25),
+            idempotency: None,
         }
     }
 }
@@ -246,6 +262,8 @@ impl SourcePlugin for Webhook {
             max_body: config.max_body,
             max_events: config.max_events,
             timeout: config.timeout.0,
+            taken: config.idempotency.as_ref().map(Taken::new),
+            duplicates: cx.metrics().duplicates(cx.id()),
             load: Arc::new(Load::new(requests, config.max_in_flight.bytes.bytes())),
             deliveries: sender,
         };
@@ -283,9 +301,13 @@ impl Source for Webhook {
                 }
                 continue;
             }
-            let receipt = outlet.send_tracked(delivery.batch).await;
+            let receipts = if delivery.each {
+                outlet.send_until_delivered(delivery.batch).await
+            } else {
+                vec![outlet.send_tracked(delivery.batch).await]
+            };
             // If nobody waits for the receipt any more, nobody is told: see above.
-            drop(delivery.receipt.send(receipt));
+            drop(delivery.receipt.send(receipts));
         }
     }
 }
@@ -296,13 +318,19 @@ async fn receive(State(door): State<Arc<Door>>, request: Request) -> Response {
     let (head, mut body) = request.into_parts();
     let deadline = Instant::now() + door.timeout;
     let answer = if head.method == Method::POST {
-        door.take(head.uri.path(), &head.headers, &mut body, deadline)
-            .await
+        let query = head.uri.query().unwrap_or_default();
+        match wants_delivery(query) {
+            Some(each) => {
+                door.take(head.uri.path(), &head.headers, &mut body, deadline, each)
+                    .await
+            }
+            None => Err(Refusal::Wait),
+        }
     } else {
         Err(Refusal::Method(head.method))
     };
     match answer {
-        Ok(accepted) => axum::Json(json!({ "accepted": accepted })).into_response(),
+        Ok(answer) => answer,
         Err(refusal) => {
             door.metrics.refuse(&door.id, refusal.reason());
             tracing::debug!(source = &*door.id, %refusal, "refused a request");
@@ -313,6 +341,31 @@ async fn receive(State(door): State<Arc<Door>>, request: Request) -> Response {
             refusal.into_response()
         }
     }
+}
+
+/// Whether a request wants to know of each event that it is delivered; `None` when it asks for something else.
+fn wants_delivery(query: &str) -> Option<bool> {
+    match parameter(query, "wait").as_deref() {
+        None | Some("" | "accepted") => Some(false),
+        Some("delivered") => Some(true),
+        Some(_) => None,
+    }
+}
+
+/// How each event ended. 503 when one of them has to be sent again.
+fn report(ids: &[String], outcomes: &[Outcome]) -> Response {
+    let accepted = outcomes.iter().filter(|it| it.is_accepted()).count();
+    let events: Vec<_> = ids
+        .iter()
+        .zip(outcomes)
+        .map(|(id, outcome)| json!({ "id": id, "outcome": outcome.as_str() }))
+        .collect();
+    let body = axum::Json(json!({ "accepted": accepted, "events": events }));
+    if accepted == outcomes.len() {
+        return body.into_response();
+    }
+    let headers = [(RETRY_AFTER, "1")];
+    (StatusCode::SERVICE_UNAVAILABLE, headers, body).into_response()
 }
 
 /// Reads on, up to a limit, and forgets.
@@ -333,7 +386,8 @@ impl Door {
         headers: &HeaderMap,
         body: &mut Body,
         deadline: Instant,
-    ) -> Result<usize, Refusal> {
+        each: bool,
+    ) -> Result<Response, Refusal> {
         if !self.admits(path, headers) {
             return Err(Refusal::Unauthorized);
         }
@@ -347,11 +401,34 @@ impl Door {
         let mut slot = Slot::take(&self.load)?;
         let read = timeout_at(deadline, self.read(body, announced, &mut slot));
         let body = read.await.map_err(|_| Refusal::Slow)??;
-        let batch = self.parse(body).await?;
+        let mut batch = self.parse(body).await?;
         let accepted = batch.len();
-        let delivered = timeout_at(deadline, self.deliver(batch, slot));
-        delivered.await.map_err(|_| Refusal::Timeout)??;
-        Ok(accepted)
+        let ids: Vec<String> = if each {
+            batch.iter().map(|event| event.id().to_string()).collect()
+        } else {
+            Vec::new()
+        };
+        if let Some(taken) = &self.taken {
+            batch = with_keys(batch, headers);
+            if !each {
+                batch.retain(|event| !taken.has(event));
+                self.duplicates.inc_by((accepted - batch.len()) as u64);
+            }
+        }
+        let keys: Vec<u128> = batch.iter().filter_map(Event::key).collect();
+        let delivered = timeout_at(deadline, self.deliver(batch, slot, each));
+        let outcomes = delivered.await.map_err(|_| Refusal::Timeout)??;
+        let refused = outcomes.iter().find(|outcome| !outcome.is_accepted());
+        if let (None, Some(taken)) = (refused, &self.taken) {
+            taken.add(keys);
+        }
+        if each {
+            return Ok(report(&ids, &outcomes));
+        }
+        match refused {
+            Some(outcome) => Err(Refusal::Undelivered(outcome.as_str())),
+            None => Ok(axum::Json(json!({ "accepted": accepted })).into_response()),
+        }
     }
 
     /// Whether the request presents the secret, if there is one.
@@ -423,15 +500,21 @@ impl Door {
         }
     }
 
-    async fn deliver(&self, batch: Vec<Event>, slot: Slot) -> Result<(), Refusal> {
+    async fn deliver(
+        &self,
+        batch: Vec<Event>,
+        slot: Slot,
+        each: bool,
+    ) -> Result<Vec<Outcome>, Refusal> {
         if batch.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let (sender, receipt) = oneshot::channel();
         let slot = Arc::new(slot);
         let delivery = Delivery {
             batch,
             receipt: sender,
+            each,
             _slot: Arc::clone(&slot),
         };
         self.deliveries
@@ -440,14 +523,14 @@ impl Door {
                 mpsc::error::TrySendError::Full(_) => Refusal::Overloaded,
                 mpsc::error::TrySendError::Closed(_) => Refusal::Stopped,
             })?;
-        let outcome = receipt.await.map_err(|_| Refusal::Stopped)?.await;
+        let receipts = receipt.await.map_err(|_| Refusal::Stopped)?;
+        let mut outcomes = Vec::with_capacity(receipts.len());
+        for receipt in receipts {
+            outcomes.push(receipt.await);
+        }
         // Until here the events count as in flight.
         drop(slot);
-        if outcome.is_accepted() {
-            Ok(())
-        } else {
-            Err(Refusal::Undelivered(outcome.as_str()))
-        }
+        Ok(outcomes)
     }
 
     fn too_large(&self) -> Refusal {

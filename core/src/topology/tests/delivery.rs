@@ -75,10 +75,10 @@ impl Sink for Scripted {
                 world.log.push(entry);
             }
         }
-        match refused.is_empty() {
-            true => Ok(()),
-            false => Err(SinkError::permanent("refused").only(refused)),
+        if refused.is_empty() {
+            return Ok(());
         }
+        Err(SinkError::permanent("refused").only(refused))
     }
 }
 
@@ -242,7 +242,8 @@ async fn what_a_buffer_on_disk_holds_is_delivered_by_the_next_process() {
     sink.journal = Some(disk(folder.path()).await);
     let (mut running, receipts) = start(vec![(0..60).collect(), (60..90).collect()], sink);
     running.ended().await;
-    for receipt in std::mem::take(&mut *receipts.lock()) {
+    let receipts = std::mem::take(&mut *receipts.lock());
+    for receipt in receipts {
         assert_eq!(receipt.await, Outcome::Held);
     }
     eventually("the others have theirs", || world.lock().log.len() == 60).await;

@@ -13,6 +13,8 @@ use evows_core::http::error_response;
 pub(super) enum Refusal {
     #[error("post events to this path; {0} is not served")]
     Method(Method),
+    #[error("`wait` may be `accepted` or `delivered`, or be left out")]
+    Wait,
     #[error("the webhook's secret is missing or wrong")]
     Unauthorized,
     #[error("the body is larger than {limit} (`max_body` of the source `{id}`)")]
@@ -47,7 +49,7 @@ impl Refusal {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::TooLarge { .. } | Self::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
-            Self::NotAnEvent { .. } => StatusCode::BAD_REQUEST,
+            Self::NotAnEvent { .. } | Self::Wait => StatusCode::BAD_REQUEST,
             Self::Unreadable(_)
             | Self::Overloaded
             | Self::Timeout
@@ -61,6 +63,7 @@ impl Refusal {
         match self {
             Self::Method(_) => "method",
             Self::Unauthorized => "unauthorized",
+            Self::Wait => "bad_request",
             Self::TooLarge { .. } => "too_large",
             Self::TooMany { .. } => "too_many_events",
             Self::Slow => "slow_body",
