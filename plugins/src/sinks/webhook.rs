@@ -47,6 +47,8 @@
 //! `retry` and `timeout` comes first, then Evolution's variables. An instance's events are posted in their order, and wait for
 //! those before them; other instances do not wait. An endpoint that fails over and over is left alone for a while (`breaker`).
 //!
+//! A source that waits for its events to be delivered waits for all of this, unless the sink has `required = false`.
+//!
 //! # Whom instances may post to
 //!
 //! A URL in this file or in the environment may lead anywhere. One that was set over the API may not lead to addresses that are

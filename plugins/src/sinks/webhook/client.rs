@@ -17,6 +17,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -29,6 +30,8 @@ use super::guard::{Forbidden, Guard};
 
 /// What of an answer's body is read, so that the connection can be used again.
 const DRAINED: usize = 16 * 1024;
+/// How long that may take: the status is there, and it alone says whether the event is delivered.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// How long a connection is kept that nothing is sent on.
 const IDLE: Duration = Duration::from_secs(90);
@@ -151,11 +154,12 @@ impl Exchange for Http {
     }
 }
 
-/// Reads what there is of a body, up to a point. How it ends says nothing about the status, which is there.
+/// Reads what there is of a body, up to a point.
 async fn drain(mut body: Incoming) -> Vec<u8> {
     let mut read = Vec::new();
+    let until = Instant::now() + DRAIN_TIME;
     while read.len() < DRAINED
-        && let Some(Ok(frame)) = body.frame().await
+        && let Ok(Some(Ok(frame))) = timeout_at(until, body.frame()).await
     {
         if let Ok(data) = frame.into_data() {
             let room = DRAINED - read.len();

@@ -49,7 +49,6 @@ pub(super) enum Trust {
 }
 
 /// One place that events are posted to.
-#[derive(Debug)]
 pub(super) struct Endpoint {
     url: String,
     by_events: bool,

@@ -44,6 +44,24 @@ async fn a_connection_is_used_again() {
 }
 
 #[tokio::test]
+async fn a_body_that_never_ends_does_not_undo_the_status() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = format!("url = \"http://{}/\"\n", listener.local_addr().unwrap());
+    let rig = Rig::new(&config).await;
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_u8().await.unwrap();
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\nbegun";
+        stream.write_all(head).await.unwrap();
+        stream
+    };
+    let (sent, _stream) = tokio::join!(rig.send("global", event("call", "ana")), serve);
+    sent.unwrap();
+}
+
+#[tokio::test]
 async fn a_url_that_is_set_over_the_api_does_not_lead_to_this_machine() {
     let mut server = Server::ok().await;
     let port = server.address.port();
