@@ -72,6 +72,7 @@ mod answer;
 mod body;
 mod book;
 mod client;
+mod config;
 mod connector;
 mod endpoint;
 mod guard;
@@ -81,9 +82,7 @@ mod sign;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -92,7 +91,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use evows_core::config::Problem;
 use evows_core::delivery::Delivery;
-use evows_core::names::{by_events_suffix, wire_name};
+use evows_core::names::by_events_suffix;
 use evows_core::plugin::{
     Batch, BuildContext, BuildError, Destination, Environment, Lifecycle, Sink, SinkError,
     SinkErrorKind, SinkPlugin,
@@ -100,9 +99,8 @@ use evows_core::plugin::{
 use evows_core::{Event, register_sink};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use ipnet::IpNet;
-use schemars::JsonSchema;
-use serde::Deserialize;
+
+pub use self::config::{Config, Format};
 
 use self::book::{Book, Page, Wanted};
 use self::client::{Exchange, Failure, Http, Network};
@@ -110,57 +108,8 @@ use self::endpoint::{Attempt, Endpoint};
 use self::guard::Guard;
 use self::sign::Secret;
 
-/// The code of what is wrong with a value.
-const INVALID: &str = "invalid";
-
 /// The name of the global endpoint's destination.
 const GLOBAL: &str = "global";
-
-/// Posts each event to HTTP endpoints.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// The global endpoint, which gets the events of every instance; none without it. It may lead anywhere.
-    pub url: Option<String>,
-    /// What requests look like.
-    pub format: Format,
-    /// Whether the global URL is followed by the event's name.
-    pub by_events: bool,
-    /// The events that the global endpoint gets, in any spelling; all of them when empty.
-    pub events: Vec<String>,
-    /// Headers of requests to the global endpoint; `jwt_key` signs a token instead of being sent.
-    pub headers: BTreeMap<String, String>,
-    /// What requests to the global endpoint are signed with: `whsec_` and the base64 of 24 to 64 bytes.
-    pub secret: Option<String>,
-    /// More of them, each of which adds a signature: the old one, while receivers change over to the new one.
-    pub secrets: Vec<String>,
-    /// Whether instances may have a webhook of their own.
-    pub instances: bool,
-    /// Whether instances' webhooks get the headers that Evolution 2.4 adds: `X-Instance-ID`, `X-Event-Type` and so on.
-    pub instance_headers: bool,
-    /// Networks that URLs set over the API may lead to, beside public addresses.
-    #[schemars(with = "Vec<String>")]
-    pub allow_cidrs: Vec<IpNet>,
-    /// Hosts that they may name, wherever these are: `n8n`, or `*.internal` for everything below it.
-    pub allow_hosts: Vec<String>,
-    /// Statuses after which an event fails at once instead of being tried again.
-    pub non_retryable: Vec<u16>,
-    /// Whether bodies are compressed. Evolution sends them as they are, and few receivers expect anything else.
-    pub gzip: bool,
-    /// Whether the proxies that the environment names are used.
-    pub proxy: bool,
-    /// Certificates (PEM) that are trusted beside those of the system.
-    pub ca_file: Option<PathBuf>,
-}
-
-/// What requests look like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    /// As Evolution's webhooks.
-    #[default]
-    Evolution,
-}
 
 /// The running sink.
 pub struct Webhook {
@@ -197,37 +146,6 @@ register_sink!(
     example = "url = \"https://example.com/evolution\"\nby_events = true\n",
 );
 
-// === impl Config ===
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            url: None,
-            format: Format::default(),
-            by_events: false,
-            events: Vec::new(),
-            headers: BTreeMap::new(),
-            secret: None,
-            secrets: Vec::new(),
-            instances: true,
-            instance_headers: false,
-            allow_cidrs: Vec::new(),
-            allow_hosts: Vec::new(),
-            non_retryable: settings::NON_RETRYABLE.to_vec(),
-            gzip: false,
-            proxy: true,
-            ca_file: None,
-        }
-    }
-}
-
-impl Config {
-    fn secrets(&self) -> impl Iterator<Item = &str> {
-        let all = self.secret.iter().chain(&self.secrets);
-        all.map(String::as_str)
-    }
-}
-
 // === impl Webhook ===
 
 impl SinkPlugin for Webhook {
@@ -235,52 +153,7 @@ impl SinkPlugin for Webhook {
     type Config = Config;
 
     fn check(config: &Config) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut wrong = |key: &str, message: String, help: &str| {
-            let problem = Problem::new(INVALID, message).help(help);
-            problems.push(problem.at_key(key));
-        };
-        if let Some(url) = &config.url
-            && let Err(error) = Endpoint::global(url.clone(), false, [], Vec::new())
-        {
-            let help = "write \"https://example.com/path\", for example";
-            wrong("url", format!("nothing can be posted there: {error}"), help);
-        }
-        for (name, value) in &config.headers {
-            let url = "http://localhost".to_owned();
-            if let Err(error) = Endpoint::global(url, false, [(name, value)], Vec::new()) {
-                let help = "names are letters, digits and `-`; values are one line; how long a body is, evows says itself";
-                wrong(&format!("headers.{name}"), error.to_string(), help);
-            }
-        }
-        let help = "make one with: echo \"whsec_$(openssl rand -base64 32)\"";
-        if let Some(secret) = &config.secret
-            && let Err(error) = Secret::parse(secret)
-        {
-            wrong("secret", error.to_string(), help);
-        }
-        for (index, secret) in config.secrets.iter().enumerate() {
-            if let Err(error) = Secret::parse(secret) {
-                wrong(&format!("secrets.{index}"), error.to_string(), help);
-            }
-        }
-        for (index, status) in config.non_retryable.iter().enumerate() {
-            if !(300..600).contains(status) {
-                let message = format!("{status} is no status that says that a request failed");
-                let help = "these are from 300 to 599";
-                wrong(&format!("non_retryable.{index}"), message, help);
-            }
-        }
-        for (index, name) in config.events.iter().enumerate() {
-            if wire_name(name).is_none() {
-                let message = format!("Evolution has no event that is called {name:?}");
-                let problem = Problem::new(INVALID, message).warning();
-                let problem =
-                    problem.help("write \"messages.upsert\" or \"MESSAGES_UPSERT\", for example");
-                problems.push(problem.at_key(&format!("events.{index}")));
-            }
-        }
-        problems
+        config.check()
     }
 
     fn delivery(_config: &Config, environment: &Environment) -> Delivery {
@@ -377,9 +250,10 @@ impl Webhook {
         let endpoint = target.endpoint()?;
         let told = |error: &dyn std::fmt::Display| format!("{}: {error}", endpoint.place());
         let body = body::body(event, &self.destination_of(&target, event));
-        let gzip = match self.gzip {
-            true => Some(compress(&body).map_err(|error| SinkError::transient(told(&error)))?),
-            false => None,
+        let gzip = if self.gzip {
+            Some(compress(&body).map_err(|error| SinkError::transient(told(&error)))?)
+        } else {
+            None
         };
         let now = SystemTime::now();
         let attempt = Attempt {
@@ -389,7 +263,7 @@ impl Webhook {
             now: milliseconds(now),
         };
         let request = endpoint
-            .request(attempt)
+            .request(&attempt)
             .map_err(|error| SinkError::permanent(told(&error)))?;
         let client = self.client.get();
         let client = client.ok_or_else(|| SinkError::disconnected("the sink has not started"))?;

@@ -196,17 +196,13 @@ fn enabled_of(table: &Body, place: &str, faults: &mut Faults) -> Option<bool> {
 }
 
 fn events_of(table: &Body, place: &str, names: Names, faults: &mut Faults) -> Option<Vec<String>> {
-    match table.get("events")? {
-        Value::Array(events) => {
-            faults.extend(faults_of(events, place, names));
-            let texts = events.iter().filter_map(Value::as_str);
-            Some(texts.map(str::to_owned).collect())
-        }
-        _ => {
-            faults.push(format!("{place} is not of a type(s) array"));
-            None
-        }
-    }
+    let Value::Array(events) = table.get("events")? else {
+        faults.push(format!("{place} is not of a type(s) array"));
+        return None;
+    };
+    faults.extend(faults_of(events, place, names));
+    let texts = events.iter().filter_map(Value::as_str);
+    Some(texts.map(str::to_owned).collect())
 }
 
 fn faults_of(events: &[Value], place: &str, names: Names) -> Faults {

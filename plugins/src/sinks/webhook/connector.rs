@@ -25,7 +25,7 @@ use super::guard::Guard;
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// How often a connection that nothing is sent on shows that it is alive.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE: Duration = Duration::from_mins(1);
 
 type Guarded = Option<Arc<Guard>>;
 

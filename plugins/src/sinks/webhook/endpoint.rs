@@ -203,7 +203,7 @@ impl Endpoint {
 
     /// The request of an attempt. What proves its origin is made anew each time: the token that the original makes once has
     /// expired when it tries for the last time.
-    pub(super) fn request(&self, attempt: Attempt<'_>) -> Result<Request<Full<Bytes>>, Unusable> {
+    pub(super) fn request(&self, attempt: &Attempt<'_>) -> Result<Request<Full<Bytes>>, Unusable> {
         let uri = self.uri(attempt.event.name())?;
         let mut headers = HeaderMap::with_capacity(16);
         headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
@@ -234,7 +234,7 @@ impl Endpoint {
             }
             headers.insert(USER_AGENT, HeaderValue::from_static(AGENT_OF_2_4));
         }
-        self.sign(&mut headers, &attempt)?;
+        self.sign(&mut headers, attempt)?;
         let body = attempt.gzip.as_ref().unwrap_or(attempt.body);
         if attempt.gzip.is_some() {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));

@@ -45,7 +45,9 @@ pub(super) fn signatures(secrets: &[Secret], id: &str, timestamp: u64, body: &[u
 fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mac = Hmac::<Sha256>::new_from_slice(key);
     let mut mac = mac.expect("HMAC takes keys of any length");
-    parts.iter().for_each(|part| mac.update(part));
+    for part in parts {
+        mac.update(part);
+    }
     mac.finalize().into_bytes().into()
 }
 
