@@ -1,5 +1,6 @@
 //! Which instances exist, which are set, and whose token is whose.
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -103,8 +104,8 @@ pub struct Instance {
 }
 
 /// What an instance is set to have delivered to a place of its own. The lifecycle keeps it; what the settings mean is known to
-/// the sink that delivers there.
-#[derive(Debug, Clone, PartialEq)]
+/// the sink that delivers there. [`Debug`](fmt::Debug) does not show them: there may be keys among them.
+#[derive(Clone, PartialEq)]
 pub struct Integration {
     /// Which one, such as `webhook`.
     pub kind: &'static str,
@@ -138,6 +139,17 @@ impl Instance {
     /// What is set for the integration of this kind.
     pub fn integration(&self, kind: &str) -> Option<&Arc<Integration>> {
         self.integrations.iter().find(|it| it.kind == kind)
+    }
+}
+
+// === impl Integration ===
+
+impl fmt::Debug for Integration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Integration")
+            .field("kind", &self.kind)
+            .field("subscription", &self.subscription)
+            .finish_non_exhaustive()
     }
 }
 
