@@ -19,4 +19,5 @@ mod behaviour {
     mod streams;
     mod upgrade;
     mod vectors;
+    mod webhooks;
 }

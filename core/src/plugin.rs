@@ -17,7 +17,8 @@ mod transport;
 pub use self::context::{BuildContext, Environment, Mounted, Shared};
 pub use self::filter::{Emitter, Filter, FilterPlugin, Stage};
 pub use self::lifecycle::{
-    Instance, Instances, Lifecycle, LifecycleError, LifecyclePlugin, Subscription, Watcher,
+    Instance, Instances, Integration, Lifecycle, LifecycleError, LifecyclePlugin, Subscription,
+    Watcher,
 };
 pub use self::policy::{Policy, PolicyPlugin};
 pub use self::reference::PluginRef;

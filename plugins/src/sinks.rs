@@ -5,3 +5,4 @@ pub mod channels;
 mod cut;
 pub mod socketio;
 pub mod stdout;
+pub mod webhook;

@@ -17,6 +17,7 @@ const SHIPPED: &[&str] = &[
     "sink channels",
     "sink socketio",
     "sink stdout",
+    "sink webhook",
     "transport socketio",
     "transport sse",
     "transport websocket",

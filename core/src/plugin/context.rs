@@ -166,7 +166,12 @@ impl BuildContext {
         std::mem::take(&mut self.mounted.lock())
     }
 
-    fn lifecycle(&self) -> &Arc<dyn Lifecycle> {
+    /// The instances, for a sink that has something to tell about one.
+    ///
+    /// # Panics
+    ///
+    /// When called while the lifecycle itself is built.
+    pub fn lifecycle(&self) -> &Arc<dyn Lifecycle> {
         let lifecycle = self.shared.lifecycle.get();
         lifecycle.expect("the lifecycle is built before every other plugin")
     }

@@ -1,10 +1,12 @@
 //! Which instances exist, which are set, and whose token is whose.
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::{BoxError, BuildContext, BuildError};
 use crate::Event;
@@ -39,6 +41,16 @@ pub trait Lifecycle: Instances + 'static {
 
     /// Sees every event that is published, to learn what it says of its instance.
     fn observe(&self, _event: &Event) {}
+
+    /// Switches an integration of an instance off because its receiver refuses for good, and keeps that over a restart. Nothing
+    /// happens when `seen` is not what the instance is set to any more. `true` when it was switched off.
+    async fn switch_off(
+        &self,
+        _instance: &str,
+        _seen: &Arc<Integration>,
+    ) -> Result<bool, LifecycleError> {
+        Ok(false)
+    }
 
     /// Flushes and closes the store. Called once, after the last event.
     async fn stop(&self) -> Result<(), LifecycleError> {
@@ -87,6 +99,20 @@ pub struct Instance {
     pub activated: bool,
     /// What is set for the websocket integration; `None` before the first `set`.
     pub websocket: Option<Subscription>,
+    /// What is set for other integrations, at most one of each kind.
+    pub integrations: Vec<Arc<Integration>>,
+}
+
+/// What an instance is set to have delivered to a place of its own. The lifecycle keeps it; what the settings mean is known to
+/// the sink that delivers there. [`Debug`](fmt::Debug) does not show them: there may be keys among them.
+#[derive(Clone, PartialEq)]
+pub struct Integration {
+    /// Which one, such as `webhook`.
+    pub kind: &'static str,
+    /// What is delivered.
+    pub subscription: Subscription,
+    /// The rest of it, under the names that the HTTP API answers.
+    pub settings: Map<String, Value>,
 }
 
 /// What an instance is set to receive.
@@ -105,6 +131,26 @@ pub struct LifecycleError {
     message: String,
     #[source]
     source: Option<BoxError>,
+}
+
+// === impl Instance ===
+
+impl Instance {
+    /// What is set for the integration of this kind.
+    pub fn integration(&self, kind: &str) -> Option<&Arc<Integration>> {
+        self.integrations.iter().find(|it| it.kind == kind)
+    }
+}
+
+// === impl Integration ===
+
+impl fmt::Debug for Integration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Integration")
+            .field("kind", &self.kind)
+            .field("subscription", &self.subscription)
+            .finish_non_exhaustive()
+    }
 }
 
 // === impl LifecycleError ===

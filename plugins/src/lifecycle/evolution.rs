@@ -8,8 +8,8 @@
 //! | `DELETE /instance/delete/{instance}` | forgets an instance and closes its channel |
 //! | `POST /websocket/set/{instance}` | sets what an instance receives |
 //! | `GET /websocket/find/{instance}` | shows what an instance is set to |
-//! | `POST /webhook/set/{instance}` | checks the body, and answers 501: there is no sink for it yet |
-//! | `GET /webhook/find/{instance}` | `null`: nothing can be set |
+//! | `POST /webhook/set/{instance}` | sets an instance's own webhook, which the sink `webhook` delivers to |
+//! | `GET /webhook/find/{instance}` | shows it |
 //!
 //! The key goes into the header `apikey`: the global one, or the token of the instance in the path. Everything
 //! is kept in `instances.redb` below `server.data_dir`; a call is answered once its change is on the disk.
@@ -32,8 +32,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use evows_core::plugin::{
-    BuildContext, BuildError, Instance, Instances, Lifecycle, LifecycleError, LifecyclePlugin,
-    Watcher,
+    BuildContext, BuildError, Instance, Instances, Integration, Lifecycle, LifecycleError,
+    LifecyclePlugin, Watcher,
 };
 use evows_core::{Event, register_lifecycle};
 use schemars::JsonSchema;
@@ -45,12 +45,12 @@ use self::registry::Registry;
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// What `POST /websocket/set` does with an instance that nobody created: `"create"` makes it when the
+    /// What `POST /websocket/set` and `POST /webhook/set` do with an instance that nobody created: `"create"` makes it when the
     /// global key asks, `"reject"` answers 404 as the original does.
     pub unknown_instances: UnknownInstances,
 }
 
-/// What `POST /websocket/set` does with an unknown instance.
+/// What a `set` does with an unknown instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownInstances {
@@ -98,6 +98,18 @@ impl Lifecycle for Evolution {
 
     fn observe(&self, event: &Event) {
         self.0.observe(event);
+    }
+
+    async fn switch_off(
+        &self,
+        instance: &str,
+        seen: &Arc<Integration>,
+    ) -> Result<bool, LifecycleError> {
+        let done = self.0.switch_off(instance, seen).await;
+        done.map_err(|refused| {
+            let message = format!("cannot switch the {} of `{instance}` off", seen.kind);
+            LifecycleError::with_source(message, refused)
+        })
     }
 
     async fn stop(&self) -> Result<(), LifecycleError> {

@@ -52,6 +52,7 @@ impl Fake {
             token: None,
             activated: websocket.is_some(),
             websocket,
+            integrations: Vec::new(),
         };
         self.0.insert(name.to_owned(), Arc::new(instance));
         self

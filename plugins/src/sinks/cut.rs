@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 const KEY: &str = r#""destination""#;
 
 /// The members of an object, each from its key to the end of its value.
-struct Members<'t>(Vec<(&'t str, &'t str)>);
+pub(super) struct Members<'t>(pub(super) Vec<(&'t str, &'t str)>);
 
 /// The batch as clients may see it: the same, unless an envelope has the member.
 pub(super) fn presentable(batch: &[Event]) -> Cow<'_, [Event]> {
@@ -58,7 +58,7 @@ fn without(envelope: &Bytes) -> Option<Bytes> {
 }
 
 /// Where a member lies in `text`, of which both are slices.
-fn span(text: &str, key: &str, value: &str) -> Range<usize> {
+pub(super) fn span(text: &str, key: &str, value: &str) -> Range<usize> {
     let at = |part: &str| part.as_ptr().addr() - text.as_ptr().addr();
     at(key)..at(value) + value.len()
 }

@@ -68,6 +68,7 @@ impl Two {
             token: Some(Secret::new(format!("token-of-{name}"))),
             activated: true,
             websocket: None,
+            integrations: Vec::new(),
         };
         Self(["a", "b"].map(|name| Arc::new(instance(name))).to_vec())
     }

@@ -61,13 +61,14 @@ async fn set_webhook(
     request: Request,
 ) -> Result<Response, Response> {
     let (parts, body) = request.into_parts();
-    guard(&registry, &parts.headers, &name, false)?;
+    let creates = registry.unknown == UnknownInstances::Create;
+    let caller = guard(&registry, &parts.headers, &name, creates)?;
     let body = body::read(&parts.headers, body).await?;
-    validation::webhook(&body).map_err(invalid)?;
-    Err(error_response(
-        StatusCode::NOT_IMPLEMENTED,
-        vec!["this evows has no sink for an instance's own webhook: nothing was set"],
-    ))
+    let setting = validation::webhook(&body, names(&registry)).map_err(invalid)?;
+    let creates = creates && matches!(caller, Identity::Global);
+    let change = |row: &mut Row| row.set_webhook(setting);
+    let row = registry.set(name, change, creates).await?;
+    Ok((StatusCode::CREATED, Json(row.webhook_json())).into_response())
 }
 
 async fn find_webhook(
@@ -75,8 +76,8 @@ async fn find_webhook(
     Name(name): Name,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
-    known(&registry, &headers, name)?;
-    Ok(Json(Value::Null).into_response())
+    let entry = known(&registry, &headers, name)?;
+    Ok(Json(entry.row.webhook_json()).into_response())
 }
 
 async fn set(
@@ -90,7 +91,8 @@ async fn set(
     let body = body::read(&parts.headers, body).await?;
     let setting = validation::setting(&body, names(&registry)).map_err(invalid)?;
     let creates = creates && matches!(caller, Identity::Global);
-    let row = registry.set(name, setting, creates).await?;
+    let change = |row: &mut Row| row.set(setting);
+    let row = registry.set(name, change, creates).await?;
     Ok((StatusCode::CREATED, Json(row.websocket_json())).into_response())
 }
 
@@ -194,6 +196,9 @@ async fn create(State(registry): Shared, request: Request) -> Result<Response, R
     if let Some(setting) = validation::embedded(&body, names).map_err(invalid)? {
         row.set(setting);
     }
+    if let Some(setting) = validation::embedded_webhook(&body, names).map_err(invalid)? {
+        row.set_webhook(setting);
+    }
     let entry = registry.create(row).await?;
     Ok((StatusCode::CREATED, Json(created(&entry, &body))).into_response())
 }
@@ -207,6 +212,15 @@ fn created(entry: &Entry, body: &Body) -> Value {
         Some(set) => json!({ "enabled": set.enabled }),
         None => json!({}),
     };
+    let webhook = match &row.webhook {
+        Some(set) => json!({
+            "webhookUrl": set.url,
+            "webhookHeaders": set.headers,
+            "webhookByEvents": set.by_events,
+            "webhookBase64": set.base64,
+        }),
+        None => json!({}),
+    };
     json!({
         "instance": {
             "instanceName": row.name,
@@ -217,7 +231,7 @@ fn created(entry: &Entry, body: &Body) -> Value {
             "status": entry.state().unwrap_or("close"),
         },
         "hash": row.token,
-        "webhook": {},
+        "webhook": webhook,
         "websocket": websocket,
         "rabbitmq": {},
         "nats": {},

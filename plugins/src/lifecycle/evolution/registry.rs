@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use evows_core::Event;
 use evows_core::access::Access;
 use evows_core::hub::InvalidChannelName;
-use evows_core::plugin::{Instance, LifecycleError, Watcher};
+use evows_core::plugin::{Instance, Integration, LifecycleError, Watcher};
 use parking_lot::{Mutex, RwLock};
 
 use super::UnknownInstances;
-use super::row::{Row, Setting, token};
+use super::row::{Row, WEBHOOK, token};
 use super::store::{Store, StoreError};
 
 /// Every instance, and what it takes to change one.
@@ -197,7 +197,7 @@ impl Registry {
     pub(super) async fn set(
         self: &Arc<Self>,
         name: String,
-        setting: Setting,
+        change: impl FnOnce(&mut Row) + Send + 'static,
         create: bool,
     ) -> Result<Arc<Row>, Refused> {
         let registry = Arc::clone(self);
@@ -209,8 +209,34 @@ impl Registry {
                 None if create => Row::new(&name, &token()),
                 None => return Err(Refused::Unknown(name)),
             };
-            row.set(setting);
+            change(&mut row);
             registry.put(store.as_ref(), row).await
+        });
+        task.await?
+    }
+
+    /// Switches an instance's own webhook off, if it is still set to what was seen. `true` when it was switched off.
+    pub(super) async fn switch_off(
+        self: &Arc<Self>,
+        name: &str,
+        seen: &Arc<Integration>,
+    ) -> Result<bool, Refused> {
+        if seen.kind != WEBHOOK {
+            return Ok(false);
+        }
+        let (registry, name, seen) = (Arc::clone(self), name.to_owned(), Arc::clone(seen));
+        let task = tokio::spawn(async move {
+            let store = registry.store.lock().await;
+            let Some(entry) = registry.entry(&name) else {
+                return Ok(false);
+            };
+            if entry.instance.integration(WEBHOOK) != Some(&seen) {
+                return Ok(false);
+            }
+            let mut row = Row::clone(&entry.row);
+            row.switch_webhook_off();
+            registry.put(store.as_ref(), row).await?;
+            Ok(true)
         });
         task.await?
     }

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use evows_core::access::Secret;
 use evows_core::hub::{ChannelName, InvalidChannelName};
-use evows_core::plugin::{Instance, Subscription};
+use evows_core::plugin::{Instance, Integration, Subscription};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 /// One instance, as it is stored. A key that a later version adds needs a default.
@@ -24,6 +24,8 @@ pub(super) struct Row {
     /// Whether it was ever set with `enabled: true`.
     pub(super) activated: bool,
     pub(super) websocket: Option<WebsocketRow>,
+    #[serde(default)]
+    pub(super) webhook: Option<WebhookRow>,
 }
 
 /// What an instance is set to, as it is stored.
@@ -33,6 +35,21 @@ pub(super) struct WebsocketRow {
     pub(super) id: String,
     pub(super) enabled: bool,
     pub(super) events: Vec<String>,
+    pub(super) created_at: Timestamp,
+    pub(super) updated_at: Timestamp,
+}
+
+/// An instance's own webhook, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct WebhookRow {
+    /// A cuid, given once.
+    pub(super) id: String,
+    pub(super) url: String,
+    pub(super) headers: Option<Map<String, Value>>,
+    pub(super) enabled: bool,
+    pub(super) events: Vec<String>,
+    pub(super) by_events: bool,
+    pub(super) base64: bool,
     pub(super) created_at: Timestamp,
     pub(super) updated_at: Timestamp,
 }
@@ -50,6 +67,20 @@ pub(super) struct Setting {
     pub(super) events: Option<Vec<String>>,
 }
 
+/// A change to an instance's own webhook. What is `None` keeps what is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct WebhookSetting {
+    pub(super) enabled: bool,
+    pub(super) url: String,
+    pub(super) headers: Option<Map<String, Value>>,
+    pub(super) by_events: Option<bool>,
+    pub(super) base64: Option<bool>,
+    pub(super) events: Option<Vec<String>>,
+}
+
+/// The kind of integration that a webhook is.
+pub(super) const WEBHOOK: &str = "webhook";
+
 // === impl Row ===
 
 impl Row {
@@ -66,25 +97,16 @@ impl Row {
             updated_at: now,
             activated: false,
             websocket: None,
+            webhook: None,
         }
     }
 
     /// Applies a `set`.
-    ///
-    /// A list that is missing, or that a disabled instance has no use for, keeps what is stored; an
-    /// enabled instance with no list at all receives every listed event.
     pub(super) fn set(&mut self, setting: Setting) {
         let now = Timestamp::now();
         let stored = self.websocket.take();
         let kept = stored.as_ref().map(|row| row.events.clone());
-        let events = match setting.events {
-            Some(events) if !events.is_empty() => events,
-            Some(_) if setting.enabled => every_event(),
-            Some(_) => kept.unwrap_or_default(),
-            None => kept
-                .filter(|events| !events.is_empty())
-                .unwrap_or_else(every_event),
-        };
+        let events = events_after(setting.enabled, setting.events, kept);
         self.websocket = Some(WebsocketRow {
             id: stored.as_ref().map_or_else(cuid, |row| row.id.clone()),
             enabled: setting.enabled,
@@ -94,6 +116,43 @@ impl Row {
         });
         self.activated |= setting.enabled;
         self.updated_at = now;
+    }
+
+    /// Applies a `set` of its own webhook.
+    pub(super) fn set_webhook(&mut self, setting: WebhookSetting) {
+        let now = Timestamp::now();
+        let stored = self.webhook.take();
+        let kept = stored.as_ref().map(|row| row.events.clone());
+        let events = events_after(setting.enabled, setting.events, kept);
+        let mut row = stored.unwrap_or_else(|| WebhookRow {
+            id: cuid(),
+            url: String::new(),
+            headers: None,
+            enabled: false,
+            events: Vec::new(),
+            by_events: false,
+            base64: false,
+            created_at: now,
+            updated_at: now,
+        });
+        row.url = setting.url;
+        row.enabled = setting.enabled;
+        row.events = events;
+        row.headers = setting.headers.or(row.headers);
+        row.by_events = setting.by_events.unwrap_or(row.by_events);
+        row.base64 = setting.base64.unwrap_or(row.base64);
+        row.updated_at = now;
+        self.webhook = Some(row);
+        self.updated_at = now;
+    }
+
+    /// Switches its own webhook off and leaves everything else of it.
+    pub(super) fn switch_webhook_off(&mut self) {
+        if let Some(row) = &mut self.webhook {
+            row.enabled = false;
+            row.updated_at = Timestamp::now();
+            self.updated_at = row.updated_at;
+        }
     }
 
     /// What the rest of evows sees of it.
@@ -107,7 +166,23 @@ impl Row {
                 enabled: row.enabled,
                 events: row.events.clone(),
             }),
+            integrations: self.integrations(),
         })
+    }
+
+    fn integrations(&self) -> Vec<Arc<Integration>> {
+        let webhook = self.webhook.as_ref().map(|row| Integration {
+            kind: WEBHOOK,
+            subscription: Subscription {
+                enabled: row.enabled,
+                events: row.events.clone(),
+            },
+            settings: match self.webhook_json() {
+                Value::Object(settings) => settings,
+                _ => Map::new(),
+            },
+        });
+        webhook.map(Arc::new).into_iter().collect()
     }
 
     /// The row of the websocket integration, as `set` and `find` answer it; `null` before the first `set`.
@@ -119,6 +194,25 @@ impl Row {
             "id": row.id,
             "enabled": row.enabled,
             "events": row.events,
+            "createdAt": row.created_at.to_string(),
+            "updatedAt": row.updated_at.to_string(),
+            "instanceId": self.id,
+        })
+    }
+
+    /// The row of its own webhook, as `set` and `find` answer it; `null` before the first `set`.
+    pub(super) fn webhook_json(&self) -> Value {
+        let Some(row) = &self.webhook else {
+            return Value::Null;
+        };
+        json!({
+            "id": row.id,
+            "url": row.url,
+            "headers": row.headers,
+            "enabled": row.enabled,
+            "events": row.events,
+            "webhookByEvents": row.by_events,
+            "webhookBase64": row.base64,
             "createdAt": row.created_at.to_string(),
             "updatedAt": row.updated_at.to_string(),
             "instanceId": self.id,
@@ -153,6 +247,25 @@ impl Row {
             "Setting": null,
             "_count": { "Message": 0, "Contact": 0, "Chat": 0 },
         })
+    }
+}
+
+/// The list that a `set` leaves.
+///
+/// A list that is missing, or that a disabled instance has no use for, keeps what is stored; an enabled
+/// instance with no list at all receives every listed event.
+fn events_after(
+    enabled: bool,
+    given: Option<Vec<String>>,
+    kept: Option<Vec<String>>,
+) -> Vec<String> {
+    match given {
+        Some(events) if !events.is_empty() => events,
+        Some(_) if enabled => every_event(),
+        Some(_) => kept.unwrap_or_default(),
+        None => kept
+            .filter(|events| !events.is_empty())
+            .unwrap_or_else(every_event),
     }
 }
 
@@ -238,6 +351,15 @@ mod tests {
         assert!(row.activated);
         let last = row.websocket.clone().unwrap();
         assert_eq!((first.id, first.created_at), (last.id, last.created_at));
+    }
+
+    #[test]
+    fn a_row_of_an_older_version_has_no_webhook() {
+        let mut row = serde_json::to_value(Row::new("ana", "T")).unwrap();
+        row.as_object_mut().unwrap().remove("webhook");
+        let row: Row = serde_json::from_value(row).unwrap();
+        assert_eq!(row.webhook, None);
+        assert!(row.instance().unwrap().integrations.is_empty());
     }
 
     #[test]

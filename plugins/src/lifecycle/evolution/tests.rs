@@ -3,3 +3,4 @@
 mod api;
 mod restart;
 mod rig;
+mod webhook;

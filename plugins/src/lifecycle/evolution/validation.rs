@@ -3,7 +3,7 @@
 use evows_core::names::{GROUPS_UPDATE, LISTED};
 use serde_json::{Map, Value};
 
-use super::row::Setting;
+use super::row::{Setting, WebhookSetting};
 
 /// A body: Evolution takes anything that is not an object for an empty one.
 pub(super) type Body = Map<String, Value>;
@@ -43,23 +43,80 @@ pub(super) fn setting(body: &Body, names: Names) -> Result<Setting, Faults> {
     }
 }
 
-/// Checks the body of `POST /webhook/set`, which is never flat (contract 3.4).
-pub(super) fn webhook(body: &Body) -> Result<(), Faults> {
+/// Reads the body of `POST /webhook/set`, which is never flat (contract 3.4).
+pub(super) fn webhook(body: &Body, names: Names) -> Result<WebhookSetting, Faults> {
     let table = match body.get("webhook") {
         Some(Value::Object(table)) => table,
         Some(_) => return Err(vec!["webhook is not of a type(s) object".to_owned()]),
         None => return Err(vec!["instance requires property \"webhook\"".to_owned()]),
     };
+    let setting = webhook_table(table, names)?;
+    // The original looks for an empty URL only where there is nothing else.
+    let is_short = table.keys().all(|key| matches!(&**key, "enabled" | "url"));
+    if is_short && setting.url.is_empty() {
+        return Err(vec!["The \"url\" cannot be empty".to_owned()]);
+    }
+    Ok(setting)
+}
+
+/// Reads the `webhook` object of `POST /instance/create`, where `enabled` may be missing.
+pub(super) fn embedded_webhook(
+    body: &Body,
+    names: Names,
+) -> Result<Option<WebhookSetting>, Faults> {
+    let mut table = match body.get("webhook") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Object(table)) => table.clone(),
+        Some(_) => return Err(vec!["webhook is not of a type(s) object".to_owned()]),
+    };
+    enable(&mut table, names);
+    webhook_table(&table, names).map(Some)
+}
+
+fn webhook_table(table: &Body, names: Names) -> Result<WebhookSetting, Faults> {
+    let mut faults = Faults::new();
+    let enabled = enabled_of(table, "webhook.enabled", &mut faults);
+    let wrong = |key: &str, kind: &str| format!("webhook.{key} is not of a type(s) {kind}");
+    let url = match table.get("url") {
+        None => None,
+        Some(Value::String(url)) => Some(url.clone()),
+        Some(_) => {
+            faults.push(wrong("url", "string"));
+            None
+        }
+    };
+    let headers = match table.get("headers") {
+        None | Some(Value::Null) => None,
+        Some(Value::Object(headers)) => Some(headers.clone()),
+        Some(_) => {
+            faults.push(wrong("headers", "object"));
+            None
+        }
+    };
+    let mut flag = |key: &str| match table.get(key) {
+        None | Some(Value::Null) => None,
+        Some(Value::Bool(flag)) => Some(*flag),
+        Some(_) => {
+            faults.push(wrong(key, "boolean"));
+            None
+        }
+    };
+    let (by_events, base64) = (flag("byEvents"), flag("base64"));
+    let events = events_of(table, "webhook.events", names, &mut faults);
     let missing = ["enabled", "url"]
         .into_iter()
         .filter(|key| !table.contains_key(*key));
-    let faults: Faults = missing
-        .map(|key| format!("webhook requires property \"{key}\""))
-        .collect();
-    if faults.is_empty() {
-        Ok(())
-    } else {
-        Err(faults)
+    faults.extend(missing.map(|key| format!("webhook requires property \"{key}\"")));
+    match (enabled, url) {
+        (Some(enabled), Some(url)) if faults.is_empty() => Ok(WebhookSetting {
+            enabled,
+            url,
+            headers,
+            by_events,
+            base64,
+            events,
+        }),
+        _ => Err(faults),
     }
 }
 
@@ -72,10 +129,7 @@ pub(super) fn embedded(body: &Body, names: Names) -> Result<Option<Setting>, Fau
             return Err(vec!["websocket is not of a type(s) object".to_owned()]);
         }
     };
-    // The original enables whatever is embedded.
-    if names == Names::Any || !table.contains_key("enabled") {
-        table.insert("enabled".to_owned(), Value::Bool(true));
-    }
+    enable(&mut table, names);
     enabled_and_events(&table, "websocket", names).map(Some)
 }
 
@@ -107,38 +161,48 @@ pub(super) fn creation(body: &Body) -> Result<Creation, Faults> {
     }
 }
 
+/// The original enables whatever is embedded.
+fn enable(table: &mut Body, names: Names) {
+    if names == Names::Any || !table.contains_key("enabled") {
+        table.insert("enabled".to_owned(), Value::Bool(true));
+    }
+}
+
 fn enabled_and_events(table: &Body, path: &str, names: Names) -> Result<Setting, Faults> {
     let at = |key: &str| match path {
         "" => key.to_owned(),
         path => format!("{path}.{key}"),
     };
     let mut faults = Faults::new();
-    let enabled = table.get("enabled");
-    if enabled.is_some_and(|value| !value.is_boolean()) {
-        let place = at("enabled");
-        faults.push(format!("{place} is not of a type(s) boolean"));
-        faults.push(format!("{place} is not one of enum values: true,false"));
-    }
-    let events = match table.get("events") {
-        None => None,
-        Some(Value::Array(events)) => {
-            faults.extend(faults_of(events, &at("events"), names));
-            let texts = events.iter().filter_map(Value::as_str);
-            Some(texts.map(str::to_owned).collect())
-        }
-        Some(_) => {
-            faults.push(format!("{} is not of a type(s) array", at("events")));
-            None
-        }
-    };
-    if enabled.is_none() {
+    let enabled = enabled_of(table, &at("enabled"), &mut faults);
+    let events = events_of(table, &at("events"), names, &mut faults);
+    if !table.contains_key("enabled") {
         let place = if path.is_empty() { "instance" } else { path };
         faults.push(format!("{place} requires property \"enabled\""));
     }
-    match enabled.and_then(Value::as_bool) {
+    match enabled {
         Some(enabled) if faults.is_empty() => Ok(Setting { enabled, events }),
         _ => Err(faults),
     }
+}
+
+fn enabled_of(table: &Body, place: &str, faults: &mut Faults) -> Option<bool> {
+    let enabled = table.get("enabled")?;
+    if !enabled.is_boolean() {
+        faults.push(format!("{place} is not of a type(s) boolean"));
+        faults.push(format!("{place} is not one of enum values: true,false"));
+    }
+    enabled.as_bool()
+}
+
+fn events_of(table: &Body, place: &str, names: Names, faults: &mut Faults) -> Option<Vec<String>> {
+    let Value::Array(events) = table.get("events")? else {
+        faults.push(format!("{place} is not of a type(s) array"));
+        return None;
+    };
+    faults.extend(faults_of(events, place, names));
+    let texts = events.iter().filter_map(Value::as_str);
+    Some(texts.map(str::to_owned).collect())
 }
 
 fn faults_of(events: &[Value], place: &str, names: Names) -> Faults {
