@@ -202,8 +202,14 @@ async fn start(
     let begun = Instant::now();
     registry::check_unique()?;
     let server = Arc::clone(&config.server);
-    create_data_dir(&server).await?;
-    let hub = open_hub(&config).await?;
+    let hub = if config.history.enabled {
+        // What cannot be built leaves nothing behind: so that is tried before there is a folder.
+        check(config.clone(), environment.clone())?;
+        create_data_dir(&server).await?;
+        open_history(&config).await?
+    } else {
+        Hub::new(config.hub)
+    };
     let shared = share(&config, hub, environment);
     let metrics = &shared.metrics;
     let has_sources = !config.pipeline.sources.is_empty();
@@ -225,6 +231,7 @@ async fn start(
         text
     });
     let routes = Routes::new(mounts)?.stopping_on(stopping.clone());
+    create_data_dir(&server).await?;
     let listening = host.bind(&server, metrics).await?;
     let address = listening.address();
     // With the port taken, this is the process that the key is for.
@@ -436,11 +443,8 @@ async fn create_data_dir(server: &ServerConfig) -> Result<(), StartError> {
     })
 }
 
-/// The channels, with their history if there is one.
-async fn open_hub(config: &Config) -> Result<Hub, StartError> {
-    if !config.history.enabled {
-        return Ok(Hub::new(config.hub));
-    }
+/// The channels, with their history.
+async fn open_history(config: &Config) -> Result<Hub, StartError> {
     let failed = |source| StartError::Journal {
         what: "the history".to_owned(),
         source,
