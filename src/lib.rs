@@ -57,8 +57,8 @@ pub use evows_core::{
 };
 #[doc(inline)]
 pub use evows_core::{
-    access, cli, config, delivery, http, hub, metrics, names, plugin, registry, runtime, testing,
-    topology,
+    access, cli, config, delivery, http, hub, journal, metrics, names, plugin, registry, runtime,
+    testing, topology,
 };
 pub use evows_core::{axum, bytes, clap, schemars, serde, serde_json, tokio, tracing};
 pub use evows_core::{

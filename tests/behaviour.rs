@@ -11,6 +11,7 @@ mod behaviour {
     mod clients;
     mod cors;
     mod diagnostics;
+    mod faults;
     mod harness;
     mod inbound;
     mod resume;

@@ -228,7 +228,7 @@ impl Hub {
             let key = event.key();
             key.is_none_or(|key| !recent.has(key) && keys.insert(key))
         });
-        let first = history.store(batch.iter().copied()).await?;
+        let first = history.store(&batch).await?;
         recent.add(keys);
         let duplicates = offered - batch.len();
         Ok((self.publish_at(Some(first), batch), duplicates))

@@ -126,6 +126,24 @@ impl Evows {
         evows
     }
 
+    /// Kills it, without warning, and starts it again on the same port and data.
+    pub(crate) async fn crash(self) -> Self {
+        self.signal(Signal::KILL);
+        let Self {
+            child,
+            stdout,
+            stderr,
+            address,
+            setup,
+            folder,
+            ..
+        } = self;
+        ended(child, &stdout, &stderr).await;
+        let mut evows = Self::spawn(setup, folder, address);
+        evows.wait_until_healthy().await;
+        evows
+    }
+
     async fn stop(self) -> (Ended, TempDir, SocketAddr, Setup) {
         self.signal(Signal::TERM);
         let Self {

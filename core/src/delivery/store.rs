@@ -79,7 +79,7 @@ impl Store {
     }
 
     async fn work(&mut self, batch: &mut Vec<Event>) {
-        self.recent = Recent::read(&*self.journal).await;
+        self.recent = Recent::read(&*self.journal, |it| Event::from_record(it).ok()).await;
         while self.queue.receive(batch, STORED).await {
             self.store(batch).await;
         }
@@ -119,9 +119,7 @@ impl Store {
             return;
         }
         if !keys.is_empty() {
-            // Written with the records, so that a crash does not part them.
-            let next = self.journal.bounds().next;
-            self.journal.set_cursor(KEYED, Some(next));
+            Recent::announce(&*self.journal);
         }
         let appended = self.append(records).await;
         match appended {
@@ -221,8 +219,11 @@ impl Recent {
     const WINDOW: Duration = Duration::from_hours(1);
     const MOST: usize = 1_000_000;
 
-    /// The keys of what was stored lately, if anything has keys.
-    pub(crate) async fn read(journal: &dyn Journal) -> Self {
+    /// The keys of what was stored lately, if anything has keys. `event` is what a record holds.
+    pub(crate) async fn read(
+        journal: &dyn Journal,
+        event: impl Fn(Bytes) -> Option<Event>,
+    ) -> Self {
         let mut recent = Self::default();
         let cursors = journal.cursors();
         if !cursors.iter().any(|(name, _)| name == KEYED) {
@@ -242,11 +243,17 @@ impl Recent {
             && page.next > next
         {
             let events = page.records.into_iter();
-            let events = events.filter_map(|record| Event::from_record(record.bytes).ok());
+            let events = events.filter_map(|record| event(record.bytes));
             recent.add(events.filter_map(|event| event.key()));
             next = page.next;
         }
         recent
+    }
+
+    /// Has the next process look for keys. Before records with keys are appended: it is written with them, so that a crash does
+    /// not part them.
+    pub(crate) fn announce(journal: &dyn Journal) {
+        journal.set_cursor(KEYED, Some(journal.bounds().next));
     }
 
     pub(crate) fn has(&self, key: u128) -> bool {

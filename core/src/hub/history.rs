@@ -47,7 +47,8 @@ impl History {
         retention: &Retention,
     ) -> Result<Self, JournalError> {
         let warm = Warm::read(&*journal, retention).await?;
-        let recent = Recent::read(&*journal).await;
+        let event = |record| decode(record).map(|(event, _)| event);
+        let recent = Recent::read(&*journal, event).await;
         Ok(Self {
             journal,
             turns: Turns::new(recent),
@@ -72,9 +73,13 @@ impl History {
     /// Stores events with the channels that they go to, and returns the offset of the first.
     pub(super) async fn store(
         &self,
-        events: impl Iterator<Item = (&Event, &[ChannelName])>,
+        events: &[(&Event, &[ChannelName])],
     ) -> Result<Offset, JournalError> {
-        let records = events.map(|(event, channels)| encode(event, channels));
+        if events.iter().any(|(event, _)| event.key().is_some()) {
+            Recent::announce(&*self.journal);
+        }
+        let records = events.iter();
+        let records = records.map(|(event, channels)| encode(event, channels));
         let first = self.journal.append(records.collect()).await?;
         Ok(first.into())
     }
