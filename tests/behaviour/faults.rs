@@ -3,7 +3,9 @@
 //! `EVOWS_CRASHES=200 cargo test --release --test behaviour faults::` crashes it that often.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -38,7 +40,12 @@ struct Poster {
     tasks: JoinSet<()>,
     stop: Arc<AtomicBool>,
     answered: Arc<Mutex<Vec<String>>>,
+    /// How often it was answered 503.
+    refused: Arc<AtomicU64>,
 }
+
+/// A small disk, filled up when that is asked for. It is gone when this is dropped.
+struct SmallDisk(tempfile::TempDir);
 
 // === impl Endpoint ===
 
@@ -95,9 +102,11 @@ impl Poster {
             tasks: JoinSet::new(),
             stop: Arc::default(),
             answered: Arc::default(),
+            refused: Arc::default(),
         };
         for instance in 0..instances {
             let (stop, answered) = (Arc::clone(&poster.stop), Arc::clone(&poster.answered));
+            let refused = Arc::clone(&poster.refused);
             poster.tasks.spawn(async move {
                 let name = format!("i{instance}");
                 let mut connection = None;
@@ -105,10 +114,12 @@ impl Poster {
                 while !stop.load(Ordering::Relaxed) {
                     let id = format!("{name}-{number}");
                     let body = message(&name, &id).to_string();
-                    if post(&mut connection, address, &body).await == Some(200) {
+                    let status = post(&mut connection, address, &body).await;
+                    if status == Some(200) {
                         answered.lock().push(id);
                         number += 1;
                     } else {
+                        refused.fetch_add(u64::from(status == Some(503)), Ordering::Relaxed);
                         // The same event again, as a sender does that heard nothing, or an error.
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     }
@@ -133,6 +144,42 @@ impl Poster {
         self.stop.store(true, Ordering::Relaxed);
         while self.tasks.join_next().await.is_some() {}
         std::mem::take(&mut *self.answered.lock())
+    }
+}
+
+// === impl SmallDisk ===
+
+impl SmallDisk {
+    /// Mounts it, which only root may: `None` for others.
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=96m", "tmpfs"]);
+        let mounted = mount.arg(folder.path()).status();
+        mounted.is_ok_and(|it| it.success()).then(|| Self(folder))
+    }
+
+    fn filler(&self) -> std::path::PathBuf {
+        self.0.path().join("filler")
+    }
+
+    /// Takes all the room there is.
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.filler()).unwrap();
+        for piece in [1 << 20, 4096] {
+            while file.write_all(&vec![0; piece]).is_ok() {}
+        }
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.filler()).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let mut umount = Command::new("umount");
+        umount.arg("-l").arg(self.0.path()).status().ok();
     }
 }
 
@@ -254,6 +301,29 @@ async fn a_process_that_is_stopped_for_a_while_loses_nothing() {
     assert!(poster.answered() <= stopped_at + 2);
     evows.signal(Signal::CONT);
     poster.go_on(50).await;
+    let answered = poster.stop().await;
+    check(&evows, &endpoint, &answered).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_told_to_whoever_posts_and_passes_without_a_restart() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("not run: only root may mount a small disk");
+        return;
+    };
+    let endpoint = Endpoint::default();
+    let setup = setup(&endpoint.serve().await, "").data_dir(&disk.0.path().join("data"));
+    let evows = setup.start().await;
+    let poster = Poster::start(evows.address(), 2);
+    poster.go_on(50).await;
+    for _ in 0..2 {
+        let refused = || poster.refused.load(Ordering::Relaxed);
+        let before = refused();
+        disk.fill();
+        until("posts are refused", || refused() > before + 2).await;
+        disk.free();
+        poster.go_on(50).await;
+    }
     let answered = poster.stop().await;
     check(&evows, &endpoint, &answered).await;
 }
