@@ -35,6 +35,9 @@ pub(super) struct Options {
     /// Start this evows with that Socket.IO engine, and stop it afterwards.
     #[arg(long, value_name = "ENGINE", value_parser = engine)]
     engine: Option<String>,
+    /// Give that evows a history on disk.
+    #[arg(long, requires = "engine")]
+    history: bool,
     /// Process id of the server at `--url`, to read its memory and CPU time.
     #[arg(long, conflicts_with = "engine")]
     pid: Option<u32>,
@@ -102,10 +105,11 @@ impl Options {
             let config = format!(
                 "[server]\nlisten = \"{}\"\ndata_dir = \"data\"\napi_key = \"{KEY}\"\n\
                  max_connections = 20_000\nmax_connections_per_address = 20_000\n\
+                 [history]\nenabled = {}\n\
                  [sources.in]\ntype = \"webhook\"\n\
                  [sinks.out]\ntype = \"socketio\"\ninputs = [\"in\"]\npolicy = \"{policy}\"\n\
                  [sinks.out.transport]\nengine = \"{engine}\"\n",
-                server.address,
+                server.address, self.history,
             );
             std::fs::write(folder.path().join("evows.toml"), config)?;
             server.spawn(folder)?;
