@@ -2,12 +2,15 @@
 //! shares no code with the topology says it does.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::parts::{Deed, Fate, Log, Receipts, filter, sink, source};
 use crate::config::Input;
+use crate::journal::{Memory, Retention};
 use crate::metrics::Metrics;
 use crate::registry::Kind;
 use crate::topology::Plan;
@@ -19,7 +22,18 @@ struct Drawing {
     /// The batch sizes of each source.
     sources: Vec<Vec<usize>>,
     filters: Vec<(Deed, Vec<usize>)>,
-    sinks: Vec<(Fate, Vec<usize>, bool)>,
+    sinks: Vec<(Fate, Vec<usize>, bool, Keeping)>,
+}
+
+/// What keeps a sink's events for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keeping {
+    Queue,
+    /// A journal behind the queue.
+    Journal,
+    /// Dead letters for what it refuses.
+    Letters,
+    Both,
 }
 
 /// An output: a component's id and a port.
@@ -54,7 +68,13 @@ fn drawings() -> impl Strategy<Value = Drawing> {
     let picks = || proptest::collection::vec(0..100_usize, 1..4);
     let sources = proptest::collection::vec(proptest::collection::vec(0..12_usize, 0..6), 1..4);
     let filters = proptest::collection::vec((deeds, picks()), 0..6);
-    let sinks = proptest::collection::vec((fates, picks(), any::<bool>()), 1..4);
+    let keepings = proptest::sample::select(vec![
+        Keeping::Queue,
+        Keeping::Journal,
+        Keeping::Letters,
+        Keeping::Both,
+    ]);
+    let sinks = proptest::collection::vec((fates, picks(), any::<bool>(), keepings), 1..4);
     (sources, filters, sinks).prop_map(|(sources, filters, sinks)| Drawing {
         sources,
         filters,
@@ -90,7 +110,10 @@ impl Drawing {
                 outputs.push((id, Some("two")));
             }
         }
-        let sinks = self.sinks.iter().map(|(_, picks, _)| pick(&outputs, picks));
+        let sinks = self
+            .sinks
+            .iter()
+            .map(|(_, picks, ..)| pick(&outputs, picks));
         (filters, sinks.collect())
     }
 
@@ -106,7 +129,7 @@ impl Drawing {
             .collect()
     }
 
-    fn plan(&self) -> (Plan, Vec<Receipts>, Vec<Log>) {
+    fn plan(&self, folder: &Path) -> (Plan, Vec<Receipts>, Vec<Log>) {
         let input = |(id, port): &Port| Input {
             id: id.as_str().into(),
             port: port.map(str::to_owned),
@@ -123,10 +146,18 @@ impl Drawing {
             plan.filters
                 .push(filter(&format!("filter{index}"), *deed, inputs));
         }
-        for (index, (inputs, (fate, _, required))) in sinks.iter().zip(&self.sinks).enumerate() {
+        let sinks = sinks.iter().zip(&self.sinks).enumerate();
+        for (index, (inputs, (fate, _, required, keeping))) in sinks {
             let inputs = inputs.iter().map(input).collect();
             let (mut part, log) = sink(&format!("sink{index}"), *fate, inputs);
             part.required = *required;
+            if matches!(keeping, Keeping::Journal | Keeping::Both) {
+                part.journal = Some(Arc::new(Memory::new(Retention::default())));
+            }
+            if matches!(keeping, Keeping::Letters | Keeping::Both) {
+                let template = folder.join(format!("sink{index}-*.ndjson"));
+                part.delivery.dead_letter = Some(template);
+            }
             plan.sinks.push(part);
             logs.push(log);
         }
@@ -197,15 +228,21 @@ impl<'a> Model<'a> {
             }
         }
         for sink in sinks {
-            let (fate, _, required) = self.drawing.sinks[sink];
+            let (fate, _, required, keeping) = self.drawing.sinks[sink];
             let id = format!("sink{sink}");
             let end = if fate == Fate::RefuseFourth && n.is_multiple_of(4) {
                 self.end(&id, Outcome::Failed, "permanent")
             } else {
                 self.end(&id, Outcome::Delivered, "")
             };
+            let heard = match (keeping, end) {
+                (Keeping::Journal | Keeping::Both, _) | (Keeping::Letters, Outcome::Failed) => {
+                    Outcome::Held
+                }
+                _ => end,
+            };
             if required {
-                worst = worst.max(end);
+                worst = worst.max(heard);
             }
         }
         worst
@@ -257,7 +294,8 @@ proptest! {
             .start_paused(true)
             .build()
             .unwrap();
-        let (plan, receipts, logs) = drawing.plan();
+        let folder = tempfile::tempdir().unwrap();
+        let (plan, receipts, logs) = drawing.plan(folder.path());
         let report = runtime.block_on(run(plan));
         prop_assert!(!report.cut);
         check_components(&drawing, &report)?;
@@ -284,6 +322,19 @@ proptest! {
                 }
                 prop_assert!(outcome != Some(Outcome::Lost));
             }
+        }
+        for (index, (fate, .., keeping)) in drawing.sinks.iter().enumerate() {
+            let line = report.line(&format!("sink{index}")).unwrap();
+            let mut letters = 0;
+            for entry in std::fs::read_dir(folder.path()).unwrap() {
+                let path = entry.unwrap().path();
+                if path.file_name().unwrap().to_string_lossy().starts_with(&format!("sink{index}-")) {
+                    letters += std::fs::read_to_string(path).unwrap().lines().count() as u64;
+                }
+            }
+            let has_letters = matches!(keeping, Keeping::Letters | Keeping::Both);
+            let failed = if has_letters { line.ended(Outcome::Failed) } else { 0 };
+            prop_assert_eq!(letters, failed, "{:?} {}", fate, line);
         }
         if !drawing.has(Deed::PanicSeventh) {
             let ends: Ends = report.lines.iter()
