@@ -15,6 +15,7 @@ const SHIPPED: &[&str] = &[
     "filter events",
     "sink blackhole",
     "sink channels",
+    "sink file",
     "sink socketio",
     "sink stdout",
     "sink webhook",
