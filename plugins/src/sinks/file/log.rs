@@ -178,13 +178,17 @@ impl Open {
         fs::create_dir_all(folder(path))?;
         let mut options = OpenOptions::new();
         let mut file = options.read(true).append(true).create(true).open(path)?;
-        file.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => io::Error::new(
-                io::ErrorKind::ResourceBusy,
-                "another process or sink writes to it",
-            ),
-            TryLockError::Error(error) => error,
-        })?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                let message = "another process or sink writes to it";
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));
+            }
+            // Some file systems have no locks.
+            Err(TryLockError::Error(error)) if error.kind() != io::ErrorKind::Unsupported => {
+                return Err(error);
+            }
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
         let metadata = file.metadata()?;
         let there = metadata.len();
         let length = whole_lines(&mut file, there)?;
