@@ -185,10 +185,12 @@ impl Source for FileSource {
             unsaved: None,
             saved_at: Instant::now(),
         };
-        let is_first = loaded.as_ref().is_none_or(|position| position.path != path);
+        let is_first = loaded
+            .as_ref()
+            .is_none_or(|(position, _)| position.path != path);
         if !is_first || start == Start::End {
             let begun = blocking(&mut tail, move |tail| match loaded {
-                Some(position) if !is_first => tail.resume(&position).map(|()| None),
+                Some((position, at)) if !is_first => tail.resume(&position, at).map(|()| None),
                 _ => tail.skip_to_end(),
             });
             // What is added from now on is read, however soon the process ends.

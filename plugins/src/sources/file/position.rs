@@ -3,6 +3,7 @@
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -77,13 +78,14 @@ impl Store {
         &self.path
     }
 
-    /// The position; `None` where none was written yet.
-    pub(super) async fn load(&self) -> io::Result<Option<Position>> {
-        match tokio::fs::read(&self.path).await {
-            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+    /// The position, and when it was written; `None` where none was written yet.
+    pub(super) async fn load(&self) -> io::Result<Option<(Position, SystemTime)>> {
+        let text = match tokio::fs::read(&self.path).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text?,
+        };
+        let written_at = tokio::fs::metadata(&self.path).await?.modified()?;
+        Ok(Some((serde_json::from_slice(&text)?, written_at)))
     }
 
     /// Replaces the position, whole or not at all, and on the disk when this returns.

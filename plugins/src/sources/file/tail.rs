@@ -102,11 +102,12 @@ impl Tail {
         }
     }
 
-    /// Goes on at a position, in whichever file it is by now.
-    pub(super) fn resume(&mut self, position: &Position) -> io::Result<()> {
-        let others = self.put_aside()?.into_iter().map(|(_, path)| path);
-        for path in iter::once(self.path.clone()).chain(others) {
-            let Some(mut open) = Open::new(&path)? else {
+    /// Goes on at a position that was written then, in whichever file it is by now.
+    pub(super) fn resume(&mut self, position: &Position, written_at: SystemTime) -> io::Result<()> {
+        let aside = self.put_aside()?;
+        let others = aside.iter().map(|(_, path)| path);
+        for path in iter::once(&self.path).chain(others) {
+            let Some(mut open) = Open::new(path)? else {
                 continue;
             };
             if open.id == position.file && open.go_to(position)? {
@@ -114,8 +115,13 @@ impl Tail {
                 return Ok(());
             }
         }
-        let path = self.path.display();
+        // Nothing that was written to since was read.
+        let mut others = aside.iter();
+        let next = others.find(|((at, _), _)| *at > written_at);
+        let next = next.map_or(&self.path, |(_, path)| path);
+        let path = next.display();
         tracing::warn!(source = &*self.id, %path, "the file that was read last is gone: begins with this one");
+        self.open = Open::new(next)?;
         Ok(())
     }
 

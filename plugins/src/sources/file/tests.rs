@@ -209,6 +209,32 @@ async fn files_that_were_put_aside_while_it_did_not_run_are_read_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_the_file_is_gone_it_goes_on_with_those_written_to_since() {
+    let rig = Rig::new();
+    rig.add("in.ndjson.2", &lines("x"));
+    let file = fs::File::options()
+        .append(true)
+        .open(rig.path("in.ndjson.2"));
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_hours(1);
+    file.unwrap().set_modified(long_ago).unwrap();
+    rig.add("in.ndjson", &lines("a"));
+    let mut run = rig.run("");
+    run.expect("a").await;
+    run.stop().await;
+    rig.add("in.ndjson.1", &lines("b"));
+    let file = fs::File::options()
+        .append(true)
+        .open(rig.path("in.ndjson.1"));
+    let later = std::time::SystemTime::now() + Duration::from_secs(1);
+    file.unwrap().set_modified(later).unwrap();
+    rig.add("new", &lines("c"));
+    rig.rename("new", "in.ndjson");
+    let mut run = rig.run("follow = false");
+    run.expect("bc").await;
+    run.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_file_that_became_shorter_is_read_anew() {
     let rig = Rig::new();
     rig.add("in.ndjson", &lines("abc"));
