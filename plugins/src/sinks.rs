@@ -3,6 +3,7 @@
 pub mod blackhole;
 pub mod channels;
 mod cut;
+pub mod file;
 pub mod socketio;
 pub mod stdout;
 pub mod webhook;

@@ -1,5 +1,6 @@
 //! Where events enter.
 
+pub mod file;
 pub mod generator;
 pub mod stdin;
 pub mod webhook;

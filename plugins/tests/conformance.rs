@@ -9,12 +9,14 @@ use serde_json::Value;
 /// Everything that ships. A plugin that is missing here was not asked for; one that is missing in the binary was not
 /// linked, which nothing else would say.
 const SHIPPED: &[&str] = &[
+    "source file",
     "source generator",
     "source stdin",
     "source webhook",
     "filter events",
     "sink blackhole",
     "sink channels",
+    "sink file",
     "sink socketio",
     "sink stdout",
     "sink webhook",
