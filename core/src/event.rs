@@ -245,6 +245,15 @@ impl Event {
         }
     }
 
+    /// Whether its source waits for the delivery, and not only until it is stored.
+    pub(crate) fn wants_delivery(&self) -> bool {
+        self.handle.wants_delivery()
+    }
+
+    pub(crate) fn give_handle(&mut self, handle: Handle) {
+        self.handle = handle;
+    }
+
     /// Parts with the handle: the event no longer has to end.
     pub(crate) fn take_handle(&mut self) -> Handle {
         std::mem::replace(&mut self.handle, Handle::none())

@@ -22,7 +22,7 @@ mod sync;
 mod threads;
 mod waiting;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -222,11 +222,11 @@ impl Hub {
         };
         let mut recent = history.turn().await;
         let offered = batch.len();
-        let mut keys = HashSet::new();
+        let mut keys = HashMap::new();
         let mut batch = batch;
         batch.retain(|(event, _)| {
-            let key = event.key();
-            key.is_none_or(|key| !recent.has(key) && keys.insert(key))
+            let (key, id) = (event.key(), event.id());
+            key.is_none_or(|key| !recent.has(key, id) && *keys.entry(key).or_insert(id) == id)
         });
         let first = history.store(&batch).await?;
         recent.add(keys);

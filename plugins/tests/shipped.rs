@@ -150,10 +150,7 @@ fn what_core_reads_of_sinks_shows_its_defaults() {
         let shown: Table = shown.collect();
         assert_eq!(shown.len(), keys.len(), "{id}");
         let shown: DeliveryConfig = shown.try_into().unwrap();
-        let expected = Delivery {
-            timeout: Delivery::NO_TIMEOUT,
-            ..Delivery::default()
-        };
+        let expected = Delivery::in_process();
         assert_eq!(Delivery::default().with(&shown), expected, "{id}");
     }
 }

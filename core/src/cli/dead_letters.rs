@@ -84,7 +84,8 @@ pub(super) fn run(options: &Options, config: &Path, environment: &Environment) -
     let folders: Vec<(&str, Folder)> = sinks
         .filter_map(|sink| {
             let template = sink.delivery.dead_letter.as_deref()?;
-            Some((&*sink.component.id, Folder::new(template)))
+            let id = &*sink.component.id;
+            Some((id, Folder::new(template, id)))
         })
         .filter(|(id, _)| which.sink.as_deref().is_none_or(|wanted| wanted == *id))
         .collect();

@@ -6,7 +6,7 @@
 //! when it starts: see [`Folder::inbox`].
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -18,14 +18,18 @@ use serde_json::value::RawValue;
 
 use crate::{Event, one_line};
 
-/// What files of lines to be sent again have in place of the day, with the time behind it.
-const AGAIN: &str = "replay-";
+/// What files of lines to be sent again have in place of the day, with the sink's id and the time behind it. No id has a dot.
+const AGAIN: &str = "replay.";
+
+/// What the names of files end with that are being written.
+const UNFINISHED: &str = ".tmp";
 
 /// The dead letters of one sink.
 #[derive(Debug, Clone)]
 pub(crate) struct Folder {
-    /// The path, whose `*` is the day.
+    /// The path, whose `*` is the day. Sinks may share it.
     template: PathBuf,
+    sink: String,
 }
 
 /// One event that could not be delivered.
@@ -123,9 +127,10 @@ impl Folder {
     /// What the names of files end with that are being sent again.
     pub(crate) const UNDER_WAY: &str = ".sending";
 
-    pub(crate) fn new(template: &Path) -> Self {
+    pub(crate) fn new(template: &Path, sink: &str) -> Self {
         Self {
             template: template.to_owned(),
+            sink: sink.to_owned(),
         }
     }
 
@@ -135,8 +140,16 @@ impl Folder {
         let path = self.path(&today);
         let mut file = open_locked(&path)?;
         let before = file.metadata()?.len();
+        let mut last = [b'\n'];
+        if before > 0 {
+            file.seek(SeekFrom::Start(before - 1))?;
+            file.read_exact(&mut last)?;
+        }
+        // Behind half a line, which a crash has left, a new one begins.
+        let gap: &[u8] = if last == *b"\n" { b"" } else { b"\n" };
         let written = file
-            .write_all(lines.as_bytes())
+            .write_all(gap)
+            .and_then(|()| file.write_all(lines.as_bytes()))
             .and_then(|()| file.sync_data());
         if written.is_err() {
             // Half a line would spoil the next one.
@@ -152,11 +165,18 @@ impl Folder {
         Ok(files)
     }
 
-    /// The files of lines that are to be sent again, oldest first. Blocks.
+    /// The files of this sink's lines that are to be sent again, oldest first. Blocks.
     pub(crate) fn inbox(&self) -> io::Result<Vec<PathBuf>> {
         let mut files = self.all()?;
-        files.retain(|path| self.is_again(path));
+        files.retain(|path| self.is_mine(&path.file_name().unwrap_or_default().to_string_lossy()));
         Ok(files)
+    }
+
+    /// Whether lines in a file of this name are to be sent again to this sink.
+    fn is_mine(&self, name: &str) -> bool {
+        let (before, _) = self.ends();
+        let star = name.strip_prefix(&*before);
+        star.is_some_and(|star| star.starts_with(&format!("{AGAIN}{}.", self.sink)))
     }
 
     /// Gives files back that another process was sending when it ended. Blocks.
@@ -165,6 +185,7 @@ impl Folder {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if let Some(name) = name.strip_suffix(Self::UNDER_WAY)
                 && self.is_ours(name)
+                && self.is_mine(name)
             {
                 fs::rename(&path, path.with_file_name(name))?;
             }
@@ -185,7 +206,7 @@ impl Folder {
                 continue;
             }
             // First there, then gone from here: a crash in between has them sent twice, and not never.
-            let name = format!("{AGAIN}{}-{moved}", now());
+            let name = format!("{AGAIN}{}.{}-{moved}", self.sink, now());
             write_whole(&self.path(&name), &again)?;
             if rest.is_empty() {
                 fs::remove_file(&path)?;
@@ -246,6 +267,9 @@ impl Folder {
 
     /// Whether a file of this name is that of a day, or of lines to be sent again.
     fn is_ours(&self, name: &str) -> bool {
+        if name.ends_with(Self::UNDER_WAY) || name.ends_with(UNFINISHED) {
+            return false;
+        }
         let (before, after) = self.ends();
         let star = name.strip_prefix(&*before);
         let star = star.and_then(|rest| rest.strip_suffix(&*after));
@@ -323,7 +347,7 @@ fn is_same(_: &File, _: &Path) -> io::Result<bool> {
 /// Puts a file in place, whole or not at all.
 fn write_whole(path: &Path, lines: &[&str]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".tmp");
+    name.push(UNFINISHED);
     let beside = path.with_file_name(name);
     let mut text = lines.join("\n");
     text.push('\n');
@@ -374,7 +398,7 @@ mod tests {
     fn lines_are_moved_to_be_sent_again() {
         for template in ["out-*.ndjson", "out.ndjson", "*"] {
             let folder = tempfile::tempdir().unwrap();
-            let letters = Folder::new(&folder.path().join("sub").join(template));
+            let letters = Folder::new(&folder.path().join("sub").join(template), "out");
             assert_eq!(letters.files().unwrap(), Vec::<PathBuf>::new());
             let all: Vec<Letter> = (0..4).map(letter).collect();
             for letter in &all {

@@ -103,13 +103,18 @@ fn take(
             reader.file.end(1);
             return (items, None);
         };
-        let letter = line.map_err(|error| error.to_string()).and_then(|line| {
-            let letter = Letter::parse(&line).map_err(|error| error.to_string())?;
-            let event = letter.event().map_err(|error| error.to_string())?;
-            Ok((letter, event))
-        });
+        let file = reader.file.path.display();
+        let line = match line {
+            Ok(line) => line,
+            Err(error) => {
+                // It stays as it is, and the next process tries again.
+                tracing::error!(sink, %file, %error, "dead letters cannot be read");
+                return (items, None);
+            }
+        };
+        let letter = Letter::parse(&line).and_then(|letter| Ok((letter.event()?, letter)));
         match letter {
-            Ok((letter, event)) => {
+            Ok((event, letter)) => {
                 let destination = match letter.destination.as_str() {
                     "" => Destination::default(),
                     name => Destination::named(name),
@@ -118,8 +123,11 @@ fn take(
                 items.push((destination, Item::again(event, Arc::clone(&reader.file))));
             }
             Err(error) => {
-                let file = reader.file.path.display();
-                tracing::warn!(sink, %file, error, "a line is not sent again");
+                tracing::warn!(sink, %file, %error, "a line is not sent again, and put back");
+                if let Err(error) = folder.append(&format!("{line}\n")) {
+                    tracing::error!(sink, %file, %error, "it cannot be put back: the file stays");
+                    return (items, None);
+                }
             }
         }
     }

@@ -52,6 +52,9 @@ pub(crate) struct Spool {
     trimmed_at: Instant,
     saved: Vec<(String, u64)>,
     dirty: bool,
+    /// What was in front of this is gone, or may go when there is time.
+    trimmed: u64,
+    owes_trim: bool,
 }
 
 /// What was taken in.
@@ -120,6 +123,8 @@ impl Spool {
             trimmed_at: now,
             saved,
             dirty: false,
+            trimmed: 0,
+            owes_trim: false,
         }
     }
 
@@ -153,6 +158,11 @@ impl Spool {
         }
     }
 
+    /// Somebody has read on, or could not.
+    pub(super) fn touch(&mut self) {
+        self.dirty = true;
+    }
+
     /// An event has ended for a destination.
     pub(super) fn end(&mut self, destination: &Destination, offset: u64) {
         self.progress.end(destination, offset);
@@ -161,28 +171,36 @@ impl Spool {
 
     /// When to [save](Self::save) next, if there is something to save.
     pub(super) fn save_at(&self) -> Option<Instant> {
-        self.dirty.then(|| self.saved_at + SAVE_EVERY)
+        if self.dirty {
+            return Some(self.saved_at + SAVE_EVERY);
+        }
+        self.owes_trim.then(|| self.trimmed_at + TRIM_EVERY)
     }
 
     /// Remembers how far everybody has come.
     pub(super) async fn save(&mut self) {
         let cursors = self.progress.cursors();
+        // In this order: wherever a crash parts them, everybody starts where they have come to, or earlier. Those who are parked
+        // before the reader goes on, and those who are no longer parked after the reader went back to them.
+        for cursor in cursors.iter().rev() {
+            if !self.saved.contains(cursor) {
+                self.journal.set_cursor(&cursor.0, Some(cursor.1));
+            }
+        }
         for (name, _) in &self.saved {
             if super::progress::is_place(name) && !cursors.iter().any(|(other, _)| other == name) {
                 self.journal.set_cursor(name, None);
             }
         }
-        for cursor in &cursors {
-            if !self.saved.contains(cursor) {
-                self.journal.set_cursor(&cursor.0, Some(cursor.1));
-            }
-        }
         let now = Instant::now();
         (self.saved, self.saved_at, self.dirty) = (cursors, now, false);
-        if now - self.trimmed_at >= TRIM_EVERY {
-            self.trimmed_at = now;
-            if let Err(error) = self.journal.trim(self.progress.low()).await {
+        let low = self.progress.low();
+        self.owes_trim = low > self.trimmed;
+        if self.owes_trim && now - self.trimmed_at >= TRIM_EVERY {
+            (self.trimmed, self.trimmed_at, self.owes_trim) = (low, now, false);
+            if let Err(error) = self.journal.trim(low).await {
                 tracing::warn!(%error, "a buffer cannot be relieved of what was delivered");
+                self.trimmed = 0;
             }
         }
     }

@@ -292,6 +292,16 @@ impl Lanes {
         items
     }
 
+    /// The sink panicked over a batch.
+    pub(crate) fn panicked(&mut self, flight: &Flight, now: Instant) {
+        self.endpoints[flight.endpoint].breaker.note(false, now);
+    }
+
+    /// Whether there has been one destination at most.
+    pub(crate) fn is_single(&self) -> bool {
+        self.endpoints.len() <= 1
+    }
+
     /// Nothing of a batch is left: its lane may send the next one.
     pub(crate) fn done(&mut self, flight: &Flight) {
         let at = flight.endpoint;

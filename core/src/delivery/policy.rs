@@ -174,6 +174,18 @@ impl Delivery {
     /// For sinks that may take as long as they like.
     pub const NO_TIMEOUT: Duration = Duration::from_hours(24 * 365 * 10);
 
+    /// For sinks that publish in this process. They wait for clients to keep up within limits of their own, and cut off they
+    /// would publish twice; they fail only where the history cannot be written, which whoever posts is to be told soon.
+    pub fn in_process() -> Self {
+        let mut delivery = Self {
+            timeout: Self::NO_TIMEOUT,
+            ..Self::default()
+        };
+        delivery.retry.attempts = 3;
+        delivery.breaker.attempts = 0;
+        delivery
+    }
+
     /// With what the file says in place of what it says.
     #[must_use]
     pub fn with(mut self, config: &DeliveryConfig) -> Self {

@@ -1,6 +1,6 @@
 //! The task that puts a sink's events into its buffer on disk.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,10 +14,12 @@ use crate::journal::{Journal, JournalError, Limit};
 use crate::outcome::Handle;
 use crate::topology::ledger::Ledger;
 use crate::topology::queue::{DEADLINE, Receiver};
-use crate::{Event, Outcome};
+use crate::{Event, EventId, Outcome};
 
 /// Events that are stored at once at most.
 const STORED: usize = 1024;
+/// Bytes that are stored at once at most, but for a single event.
+const STORED_BYTES: usize = 8 << 20;
 /// How often a full journal is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The cursor at the last event that has a key: whether it is worth looking for keys at all.
@@ -30,18 +32,44 @@ pub(crate) struct Store {
     when_full: WhenFull,
     waiting: Arc<Waiting>,
     recent: Recent,
+    /// Events that are in the batch at hand a second time: they end as it does.
+    twins: Vec<Event>,
+    /// Taken from the queue.
+    received: Vec<Event>,
     ledger: Arc<Ledger>,
     failing: bool,
 }
 
+/// What the worker behind a journal has to tell.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    pending: Mutex<Pending>,
+    /// Keys of events that failed for good: who sends them again means it.
+    failed: Mutex<Vec<u128>>,
+}
+
 /// Sources that want to know of the delivery, and not only that an event is stored.
 #[derive(Debug, Default)]
-pub(crate) struct Waiting(Mutex<HashMap<u64, Handle>>);
+struct Pending {
+    waits: HashMap<u64, Wait>,
+    /// Events are being stored whose sources wait: their endings may come before their handles.
+    open: bool,
+}
+
+#[derive(Debug)]
+struct Wait {
+    handle: Option<Handle>,
+    /// Destinations, and those of them where it has ended.
+    parts: usize,
+    ended: usize,
+    worst: Outcome,
+}
 
 /// The keys of events that were stored in the last hour.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
-    keys: HashSet<u128>,
+    /// Each with the event that had it: a copy of the same event is no duplicate.
+    keys: HashMap<u128, EventId>,
     order: VecDeque<(Instant, u128)>,
 }
 
@@ -61,6 +89,8 @@ impl Store {
             when_full,
             waiting,
             recent: Recent::default(),
+            twins: Vec::new(),
+            received: Vec::with_capacity(STORED),
             ledger,
             failing: false,
         }
@@ -71,7 +101,9 @@ impl Store {
         let mut batch = Vec::with_capacity(STORED);
         let done = cut.run_until_cancelled(self.work(&mut batch)).await;
         if done.is_none() {
+            batch.append(&mut self.received);
             self.end(&mut batch, DEADLINE);
+            self.settle_twins(Outcome::Failed);
         }
         // In this order: whoever is told finds everything that will ever be there.
         drop(self.queue);
@@ -80,26 +112,46 @@ impl Store {
 
     async fn work(&mut self, batch: &mut Vec<Event>) {
         self.recent = Recent::read(&*self.journal, |it| Event::from_record(it).ok()).await;
-        while self.queue.receive(batch, STORED).await {
-            self.store(batch).await;
+        while self.queue.receive(&mut self.received, STORED).await {
+            // In pieces that a journal takes at once.
+            while !self.received.is_empty() {
+                let mut bytes = 0;
+                let fits = self.received.iter().take_while(|event| {
+                    bytes += event.size();
+                    bytes <= STORED_BYTES
+                });
+                let piece = fits.count().max(1);
+                batch.extend(self.received.drain(..piece));
+                self.store(batch).await;
+            }
         }
     }
 
     /// Stores a batch, leaving it empty.
     async fn store(&mut self, batch: &mut Vec<Event>) {
+        for key in std::mem::take(&mut *self.waiting.failed.lock()) {
+            self.recent.forget(key);
+        }
         let mut duplicates = 0;
-        let recent = &self.recent;
-        let mut keys = HashSet::new();
+        let Self { recent, twins, .. } = self;
+        let mut keys: HashMap<u128, EventId> = HashMap::new();
         batch.retain_mut(|event| {
             let Some(key) = event.key() else {
                 return true;
             };
-            let is_new = !recent.has(key) && keys.insert(key);
-            if !is_new {
-                event.take_handle().settle(Outcome::Held);
-                duplicates += 1;
+            let is_stored = recent.has(key, event.id());
+            if !is_stored && *keys.entry(key).or_insert(event.id()) == event.id() {
+                return true;
             }
-            is_new
+            duplicates += 1;
+            let mut copy = event.clone();
+            copy.give_handle(event.take_handle());
+            if is_stored {
+                copy.settle(Outcome::Held);
+            } else {
+                twins.push(copy);
+            }
+            false
         });
         self.ledger.end(Outcome::Filtered, "duplicate", duplicates);
         let mut records = Vec::with_capacity(batch.len());
@@ -116,12 +168,23 @@ impl Store {
         let (events, records): (Vec<Event>, Vec<Bytes>) = records.into_iter().unzip();
         batch.extend(events);
         if records.is_empty() {
+            self.settle_twins(Outcome::Failed);
             return;
         }
         if !keys.is_empty() {
             Recent::announce(&*self.journal);
         }
+        let waits = batch.iter().any(Event::wants_delivery);
+        if waits {
+            self.waiting.open();
+        }
         let appended = self.append(records).await;
+        let heard = match &appended {
+            Ok(_) => Outcome::Held,
+            Err(JournalError::Full { .. }) => Outcome::Shed,
+            Err(_) => Outcome::Failed,
+        };
+        self.settle_twins(heard);
         match appended {
             Ok(first) => {
                 if self.failing {
@@ -143,6 +206,13 @@ impl Store {
                 self.end(batch, "journal");
             }
         }
+        if waits {
+            self.waiting.close();
+        }
+    }
+
+    fn settle_twins(&mut self, outcome: Outcome) {
+        self.twins.drain(..).for_each(|it| it.settle(outcome));
     }
 
     async fn append(&self, records: Vec<Bytes>) -> Result<u64, JournalError> {
@@ -151,14 +221,17 @@ impl Store {
         }
         loop {
             match self.journal.append(records.clone()).await {
-                Err(JournalError::Full { .. }) => tokio::time::sleep(LOOK_AGAIN).await,
+                // In an empty one there will be no more room.
+                Err(JournalError::Full { .. }) if self.journal.bounds().records > 0 => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
                 appended => return appended,
             }
         }
     }
 
     /// Tells the sources that their events are stored.
-    fn settle(&mut self, batch: &mut Vec<Event>, first: u64, keys: HashSet<u128>) {
+    fn settle(&mut self, batch: &mut Vec<Event>, first: u64, keys: HashMap<u128, EventId>) {
         if !keys.is_empty() {
             self.recent.add(keys);
         }
@@ -190,25 +263,82 @@ impl Store {
 // === impl Waiting ===
 
 impl Waiting {
-    fn add(&self, handles: Vec<(u64, Handle)>) {
-        self.0.lock().extend(handles);
+    /// Before events are stored whose sources wait.
+    fn open(&self) {
+        self.pending.lock().open = true;
     }
 
-    /// Tells the source of the event at `offset` how it ended, if it wants to know.
-    pub(crate) fn settle(&self, offset: u64, outcome: Outcome) {
-        let mut handles = self.0.lock();
-        if let Some(mut handle) = handles.remove(&offset) {
-            drop(handles);
-            handle.settle(outcome);
+    /// After it: what has ended without a handle is nobody's.
+    fn close(&self) {
+        let mut pending = self.pending.lock();
+        pending.open = false;
+        pending.waits.retain(|_, wait| wait.handle.is_some());
+    }
+
+    fn add(&self, handles: Vec<(u64, Handle)>) {
+        let mut pending = self.pending.lock();
+        for (offset, handle) in handles {
+            pending.waits.entry(offset).or_default().handle = Some(handle);
+            pending.finish(offset);
         }
+    }
+
+    /// The event at `offset` goes to so many destinations.
+    pub(crate) fn divide(&self, offset: u64, parts: usize) {
+        let mut pending = self.pending.lock();
+        if pending.open || pending.waits.contains_key(&offset) {
+            pending.waits.entry(offset).or_default().parts = parts;
+        }
+    }
+
+    /// Tells the source of the event at `offset` how it ended, if it wants to know, when it has ended everywhere.
+    pub(crate) fn settle(&self, offset: u64, outcome: Outcome) {
+        let mut pending = self.pending.lock();
+        if pending.open || pending.waits.contains_key(&offset) {
+            let wait = pending.waits.entry(offset).or_default();
+            wait.ended += 1;
+            wait.worst = wait.worst.max(outcome);
+            pending.finish(offset);
+        }
+    }
+
+    /// An event failed for good.
+    pub(crate) fn fail(&self, key: u128) {
+        self.failed.lock().push(key);
     }
 }
 
 impl Drop for Waiting {
     /// The events are stored, whatever becomes of this process.
     fn drop(&mut self) {
-        for (_, mut handle) in self.0.get_mut().drain() {
+        let waits = self.pending.get_mut().waits.drain();
+        for mut handle in waits.filter_map(|(_, wait)| wait.handle) {
             handle.settle(Outcome::Held);
+        }
+    }
+}
+
+// === impl Pending ===
+
+impl Pending {
+    fn finish(&mut self, offset: u64) {
+        let ended = |wait: &Wait| wait.handle.is_some() && wait.ended >= wait.parts;
+        if self.waits.get(&offset).is_some_and(ended)
+            && let Some(wait) = self.waits.remove(&offset)
+            && let Some(mut handle) = wait.handle
+        {
+            handle.settle(wait.worst);
+        }
+    }
+}
+
+impl Default for Wait {
+    fn default() -> Self {
+        Self {
+            handle: None,
+            parts: 1,
+            ended: 0,
+            worst: Outcome::Delivered,
         }
     }
 }
@@ -244,7 +374,7 @@ impl Recent {
         {
             let events = page.records.into_iter();
             let events = events.filter_map(|record| event(record.bytes));
-            recent.add(events.filter_map(|event| event.key()));
+            recent.add(events.filter_map(|event| Some((event.key()?, event.id()))));
             next = page.next;
         }
         recent
@@ -256,14 +386,15 @@ impl Recent {
         journal.set_cursor(KEYED, Some(journal.bounds().next));
     }
 
-    pub(crate) fn has(&self, key: u128) -> bool {
-        self.keys.contains(&key)
+    /// Whether another event with this key was stored.
+    pub(crate) fn has(&self, key: u128, id: EventId) -> bool {
+        self.keys.get(&key).is_some_and(|stored| *stored != id)
     }
 
-    pub(crate) fn add(&mut self, keys: impl IntoIterator<Item = u128>) {
+    pub(crate) fn add(&mut self, keys: impl IntoIterator<Item = (u128, EventId)>) {
         let now = Instant::now();
-        for key in keys {
-            if self.keys.insert(key) {
+        for (key, id) in keys {
+            if self.keys.insert(key, id).is_none() {
                 self.order.push_back((now, key));
             }
         }
@@ -272,6 +403,12 @@ impl Recent {
         {
             self.keys.remove(key);
             self.order.pop_front();
+        }
+    }
+
+    fn forget(&mut self, key: u128) {
+        if self.keys.remove(&key).is_some() {
+            self.order.retain(|(_, other)| *other != key);
         }
     }
 }

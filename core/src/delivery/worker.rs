@@ -1,5 +1,7 @@
 //! The task in front of one sink.
 
+mod spooled;
+
 use std::collections::HashSet;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +14,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::cargo::{Cargo, Ending, Item, Tag};
+use super::cargo::{Cargo, Ending, Item};
 use super::dead_letter::{Folder, Letter};
 use super::inbox::Inbox;
 use super::intake::{Intake, Taken};
@@ -20,7 +22,6 @@ use super::lanes::{Flight, Lanes, Verdict};
 use super::policy::{Delivery, Order};
 use super::retry::{Backoff, RESTART};
 use crate::config::{BufferConfig, Period};
-use crate::journal::Record;
 use crate::plugin::{Batch, Destination, FailedEvents, Sink, SinkError, SinkErrorKind};
 use crate::topology::ledger::Ledger;
 use crate::topology::plan::{Part, Rebuild};
@@ -30,9 +31,6 @@ use crate::{Event, Outcome};
 
 /// How long events are kept back that are neither delivered nor among the dead letters.
 const UNWRITTEN: Duration = Duration::from_secs(5);
-
-/// The part of the lanes' limit that one destination may have of events from the disk before it is parked.
-const PARKED_AT: usize = 64;
 
 /// How many events are taken from the queue at once.
 const TAKEN: usize = 256;
@@ -95,8 +93,8 @@ impl Worker {
             lanes: Lanes::new(delivery.clone()),
             destinations: Vec::new(),
             letters: delivery.dead_letter.as_deref().map(|template| {
-                let folder = Folder::new(template);
                 let sink = Arc::clone(ledger.component());
+                let folder = Folder::new(template, &sink);
                 Letters {
                     inbox: Inbox::new(folder.clone(), sink),
                     folder,
@@ -124,9 +122,7 @@ impl Worker {
         }
         if let Intake::Spool(spool) = &mut self.intake {
             spool.close().await;
-            self.ledger
-                .buffered
-                .set(i64::try_from(spool.backlog()).unwrap_or(i64::MAX));
+            self.ledger.set_buffered(spool.backlog());
         }
         // The queue's receiver goes with `self` and fails what it still holds.
     }
@@ -138,15 +134,20 @@ impl Worker {
         let left = self.intake.left();
         tokio::pin!(left);
         loop {
-            self.catch_up().await;
-            self.depart(&flights);
-            let room = open && self.has_room();
+            let mut more = false;
+            if !closing {
+                more = self.catch_up().await;
+                self.depart(&flights);
+            }
             // What is on the disk need not be waited for.
-            let leaves = closing && !room && flights.is_empty() && self.connecting.is_none();
-            if leaves || (!open && self.lanes.is_empty()) {
+            let leaves = closing && flights.is_empty();
+            if leaves || (!open && !more && self.lanes.is_empty()) {
                 break;
             }
+            let room = open && !closing && self.has_room();
+            // Nothing departs while it connects, whatever time it is.
             let wake_at = self.lanes.wake_at();
+            let wake_at = wake_at.filter(|_| self.connecting.is_none() && !closing);
             let save_at = match &self.intake {
                 Intake::Spool(spool) => spool.save_at(),
                 Intake::Queue(_) => None,
@@ -160,7 +161,7 @@ impl Worker {
                     self.connecting = None;
                     (self.sink, self.rebuild) = (sink, Some(rebuild));
                 }
-                more = self.intake.take(&mut taken, TAKEN), if room => match more {
+                new = self.intake.take(&mut taken, TAKEN), if room => match new {
                     Taken::Events => self.take(&mut taken),
                     Taken::Records(records) => self.take_records(records),
                     Taken::End => {
@@ -172,6 +173,7 @@ impl Worker {
                 () = until(save_at) => self.save().await,
                 () = until(wake_at) => {}
                 () = until(look_at), if room => self.take_letters().await,
+                () = tokio::task::yield_now(), if more => {}
             }
         }
         drop(flights);
@@ -192,6 +194,7 @@ impl Worker {
         let policy = self.lanes.policy();
         let most = match policy.order {
             // One batch at a time: the rest waits in the queue, where there is a policy for what finds it full.
+            Order::Strict if !self.lanes.is_single() => self.limits.events,
             Order::Strict if policy.batch.max_wait.is_zero() => 1,
             Order::Strict => policy.batch.max_events.get(),
             Order::Instance | Order::None => self.limits.events,
@@ -203,28 +206,33 @@ impl Worker {
     fn take(&mut self, taken: &mut Vec<Event>) {
         let now = Instant::now();
         for event in taken.drain(..) {
-            if let Some(item) = self.address(event, 0) {
+            if let Ok(item) = self.address(event, 0) {
                 self.place(item, now);
             }
         }
     }
 
-    /// Asks the sink where an event goes. Afterwards `self.destinations` has at least one, or the event has ended.
-    fn address(&mut self, event: Event, offset: u64) -> Option<Item> {
+    /// Asks the sink where an event goes. Afterwards `self.destinations` has at least one, or the event has ended like this.
+    fn address(&mut self, event: Event, offset: u64) -> Result<Item, Outcome> {
+        let asked = self.ask(&event);
+        let item = Item::new(event, offset);
+        let ending = if !asked {
+            tracing::error!(sink = self.id(), "the sink panicked over a destination");
+            Ending::failed("panic")
+        } else if self.destinations.is_empty() {
+            Ending::filtered("no_destination")
+        } else {
+            return Ok(item);
+        };
+        item.end(ending, &self.ledger);
+        Err(ending.settled)
+    }
+
+    /// Puts an event's destinations into `self.destinations`; `false` when the sink panicked.
+    fn ask(&mut self, event: &Event) -> bool {
         self.destinations.clear();
         let (sink, destinations) = (&self.sink, &mut self.destinations);
-        let asked = catch_unwind(AssertUnwindSafe(|| sink.destinations(&event, destinations)));
-        let item = Item::new(event, offset);
-        if asked.is_err() {
-            tracing::error!(sink = self.id(), "the sink panicked over a destination");
-            item.end(Ending::failed("panic"), &self.ledger);
-            return None;
-        }
-        if self.destinations.is_empty() {
-            item.end(Ending::filtered("no_destination"), &self.ledger);
-            return None;
-        }
-        Some(item)
+        catch_unwind(AssertUnwindSafe(|| sink.destinations(event, destinations))).is_ok()
     }
 
     /// Puts an item into the lanes of `self.destinations`.
@@ -237,116 +245,6 @@ impl Worker {
                     self.lanes.push(destination, item, now);
                 }
             }
-        }
-    }
-
-    /// Puts events that were read from the disk into their lanes, those of parked destinations left out.
-    fn take_records(&mut self, records: Vec<Record>) {
-        let now = Instant::now();
-        for record in records {
-            let offset = record.offset;
-            let item = self.restore(record);
-            let (most, busy) = (self.limits.events / PARKED_AT, self.lanes.events());
-            let Intake::Spool(spool) = &mut self.intake else {
-                return;
-            };
-            spool.progress.read_to(offset + 1);
-            let Some(item) = item else {
-                spool.waiting.settle(offset, Outcome::Failed);
-                continue;
-            };
-            let progress = &mut spool.progress;
-            let counts = self.destinations.first().cloned();
-            self.destinations.retain(|destination| {
-                // A sink with one destination just waits.
-                let is_one_of_many = *destination != Destination::default();
-                if is_one_of_many
-                    && !progress.is_parked(destination)
-                    && progress.under_way(destination) >= most.max(16)
-                    && busy > most
-                {
-                    progress.park(destination, offset);
-                }
-                let takes = !progress.is_parked(destination);
-                if takes {
-                    progress.begin(destination, offset);
-                }
-                takes
-            });
-            // One that goes to several is counted with the first of them.
-            let counted = self.destinations.first() == counts.as_ref();
-            self.place(item.counted(counted), now);
-        }
-    }
-
-    /// Lets parked destinations that take events again have theirs.
-    async fn catch_up(&mut self) {
-        let Intake::Spool(spool) = &mut self.intake else {
-            return;
-        };
-        if !spool.progress.has_parked() {
-            return;
-        }
-        let few = self.limits.events / PARKED_AT / 2;
-        let hungry = spool.progress.parked().find(|(destination, _)| {
-            let under_way = spool.progress.under_way(destination);
-            // Without anything under way nobody would learn that it is back.
-            under_way == 0 || (under_way <= few && self.lanes.is_served(destination))
-        });
-        let Some((destination, from)) = hungry else {
-            return;
-        };
-        let destination = destination.clone();
-        let Some((records, next)) = spool.read_from(from).await else {
-            return;
-        };
-        let (now, end) = (Instant::now(), spool.progress.next());
-        let mut reached = next.min(end);
-        for record in records {
-            let offset = record.offset;
-            let Intake::Spool(spool) = &self.intake else {
-                return;
-            };
-            // The reader hands out what comes behind it; and there is always more where this came from.
-            if offset >= end || spool.progress.under_way(&destination) > few * 2 + 16 {
-                reached = reached.min(offset);
-                break;
-            }
-            let Some(item) = self.restore(record) else {
-                continue;
-            };
-            let first = self.destinations.first() == Some(&destination);
-            if !self.destinations.contains(&destination) {
-                continue;
-            }
-            if let Intake::Spool(spool) = &mut self.intake {
-                spool.progress.begin(&destination, offset);
-            }
-            self.lanes.push(&destination, item.counted(first), now);
-        }
-        if let Intake::Spool(spool) = &mut self.intake {
-            spool.progress.caught_up_to(&destination, reached);
-        }
-    }
-
-    /// The event of a record, with its destinations in `self.destinations`; ended where there is nothing to do.
-    fn restore(&mut self, record: Record) -> Option<Item> {
-        match Event::from_record(record.bytes) {
-            Ok(event) => self.address(event, record.offset),
-            Err(error) => {
-                tracing::error!(sink = self.id(), offset = record.offset, %error, "an event cannot be read back");
-                self.ledger.end(Outcome::Failed, "damaged", 1);
-                None
-            }
-        }
-    }
-
-    async fn save(&mut self) {
-        if let Intake::Spool(spool) = &mut self.intake {
-            spool.save().await;
-            self.ledger
-                .buffered
-                .set(i64::try_from(spool.backlog()).unwrap_or(i64::MAX));
         }
     }
 
@@ -397,6 +295,7 @@ impl Worker {
             Attempt::Panicked => {
                 let (sink, events) = (self.id(), cargo.events.len());
                 tracing::error!(sink, events, "the sink panicked and is built again");
+                self.lanes.panicked(flight, now);
                 let destination = cargo.destination.clone();
                 let items = cargo.into_items().collect();
                 self.give_up(flight, &destination, items, "panic", "the sink panicked")
@@ -500,27 +399,11 @@ impl Worker {
 
     fn end(&mut self, destination: &Destination, items: Vec<Item>, ending: Ending) {
         for item in items {
+            if ending.settled == Outcome::Failed {
+                self.note_failed(&item);
+            }
             self.note_ended(destination, [&item.tag], ending.settled);
             item.end(ending, &self.ledger);
-        }
-    }
-
-    /// Notes in the buffer on disk that events have ended, and tells sources that wait for it.
-    fn note_ended<'t>(
-        &mut self,
-        destination: &Destination,
-        tags: impl IntoIterator<Item = &'t Tag>,
-        outcome: Outcome,
-    ) {
-        let Intake::Spool(spool) = &mut self.intake else {
-            return;
-        };
-        for tag in tags {
-            // Dead letters that are sent again are not in the buffer.
-            if tag.offset > 0 {
-                spool.end(destination, tag.offset);
-                spool.waiting.settle(tag.offset, outcome);
-            }
         }
     }
 

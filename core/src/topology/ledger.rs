@@ -62,6 +62,11 @@ impl Ledger {
         self.kind
     }
 
+    /// Notes how many events are in the buffer on disk.
+    pub(crate) fn set_buffered(&self, events: u64) {
+        self.buffered.set(i64::try_from(events).unwrap_or(i64::MAX));
+    }
+
     /// The counter of events that ended here like this.
     pub(crate) fn ending(&self, outcome: Outcome, reason: &'static str) -> Counter {
         let mut ended = self.ended.lock();

@@ -160,9 +160,7 @@ impl Running {
             .spawn(store.run(self.cut_sinks.clone(), stored.clone()));
         let spool = Spool::new(journal, waiting, stored, self.leave.clone());
         let backlog = spool.backlog();
-        ledger
-            .buffered
-            .set(i64::try_from(backlog).unwrap_or(i64::MAX));
+        ledger.set_buffered(backlog);
         if backlog > 0 {
             let sink = &**ledger.component();
             tracing::info!(sink, "{backlog} events wait in the buffer on disk");

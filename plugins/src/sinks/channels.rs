@@ -66,11 +66,7 @@ impl SinkPlugin for Channels {
     }
 
     fn delivery(_config: &Config, _environment: &Environment) -> Delivery {
-        // It waits for clients to keep up, within its own limits; trying again would publish twice.
-        Delivery {
-            timeout: Delivery::NO_TIMEOUT,
-            ..Delivery::default()
-        }
+        Delivery::in_process()
     }
 
     fn build(config: Config, cx: &BuildContext) -> Result<Self, BuildError> {

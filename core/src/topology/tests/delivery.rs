@@ -324,7 +324,7 @@ async fn dead_letters_are_held_and_can_be_sent_again() {
     assert_eq!(receipt.await, Outcome::Held, "they are not lost");
 
     world.lock().refused.clear();
-    let letters = Folder::new(&template);
+    let letters = Folder::new(&template, "out");
     assert_eq!(letters.send_again(|_| true).unwrap(), 2);
     let mut plan = Plan::default();
     plan.sources.push(Part {
