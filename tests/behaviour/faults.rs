@@ -250,8 +250,9 @@ async fn check(evows: &Evows, endpoint: &Endpoint, answered: &[String]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_answered_is_delivered_and_in_the_history_once_however_often_it_crashes() {
-    let crashes = std::env::var("EVOWS_CRASHES").ok();
-    let crashes: u64 = crashes.and_then(|text| text.parse().ok()).unwrap_or(6);
+    let crashes = std::env::var_os("EVOWS_CRASHES");
+    let crashes = crashes.and_then(|text| text.to_str()?.parse().ok());
+    let crashes: u64 = crashes.unwrap_or(6);
     let endpoint = Endpoint::default();
     let mut evows = setup(&endpoint.serve().await, "").start().await;
     let poster = Poster::start(evows.address(), 4);
