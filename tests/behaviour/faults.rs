@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -98,6 +99,11 @@ async fn take(State(Endpoint(received)): State<Endpoint>, body: Bytes) -> Status
 impl Poster {
     /// As many connections as instances, each of which posts its own events in order.
     fn start(address: SocketAddr, instances: usize) -> Self {
+        Self::start_as("i", address, instances)
+    }
+
+    /// The same, with names of instances that begin like this.
+    fn start_as(prefix: &str, address: SocketAddr, instances: usize) -> Self {
         let mut poster = Self {
             tasks: JoinSet::new(),
             stop: Arc::default(),
@@ -107,8 +113,8 @@ impl Poster {
         for instance in 0..instances {
             let (stop, answered) = (Arc::clone(&poster.stop), Arc::clone(&poster.answered));
             let refused = Arc::clone(&poster.refused);
+            let name = format!("{prefix}{instance}");
             poster.tasks.spawn(async move {
-                let name = format!("i{instance}");
                 let mut connection = None;
                 let mut number = 0;
                 while !stop.load(Ordering::Relaxed) {
@@ -290,18 +296,17 @@ async fn an_endpoint_that_is_down_holds_up_nobody_and_gets_everything_in_order()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_is_stopped_for_a_while_loses_nothing() {
+async fn a_process_that_is_stopped_now_and_then_loses_nothing() {
     let endpoint = Endpoint::default();
     let evows = setup(&endpoint.serve().await, "").start().await;
     let poster = Poster::start(evows.address(), 2);
     poster.go_on(50).await;
-    evows.signal(Signal::STOP);
-    let stopped_at = poster.answered();
-    // Whoever posts waits: nobody is answered while it is stopped.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(poster.answered() <= stopped_at + 2);
-    evows.signal(Signal::CONT);
-    poster.go_on(50).await;
+    for _ in 0..20 {
+        evows.signal(Signal::STOP);
+        until("it is stopped", || evows.is_stopped()).await;
+        evows.signal(Signal::CONT);
+        poster.go_on(5).await;
+    }
     let answered = poster.stop().await;
     check(&evows, &endpoint, &answered).await;
 }
@@ -325,6 +330,56 @@ async fn a_full_disk_is_told_to_whoever_posts_and_passes_without_a_restart() {
         disk.free();
         poster.go_on(50).await;
     }
+    let answered = poster.stop().await;
+    check(&evows, &endpoint, &answered).await;
+}
+
+/// Cuts the end off the newest journal files, as a crash of the machine may.
+fn cut_tails(folder: &Path, bytes: u64) {
+    let journals = ["data/history/db", "data/buffers/hooks/db"];
+    let mut cut = 0;
+    for journal in journals {
+        for entry in std::fs::read_dir(folder.join(journal)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|it| it == "jnl") {
+                let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+                let data = std::fs::read(&path).unwrap();
+                // Room that was made in advance is zero.
+                let end = data
+                    .iter()
+                    .rposition(|&byte| byte != 0)
+                    .map_or(0, |at| at + 1);
+                file.set_len((end as u64).saturating_sub(bytes)).unwrap();
+                cut += 1;
+            }
+        }
+    }
+    assert!(cut >= 2, "there are journals to cut");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_torn_tail_costs_the_tail_and_no_more() {
+    let endpoint = Endpoint::default();
+    let mut evows = setup(&endpoint.serve().await, "").start().await;
+    let mut kept = 0;
+    for bytes in [1, 100, 3000] {
+        let poster = Poster::start_as(&format!("cut{bytes}x"), evows.address(), 2);
+        poster.go_on(200).await;
+        let answered = poster.stop().await;
+        until("everything is delivered", || endpoint.has_all(&answered)).await;
+        evows = evows.crash_and(|folder| cut_tails(folder, bytes)).await;
+        let ids = history(&evows).await;
+        let once: std::collections::HashSet<_> = ids.iter().collect();
+        assert_eq!(once.len(), ids.len(), "each once");
+        let count = ids.len();
+        assert!(
+            count > kept + 100,
+            "{count} after {kept}: only the tail is gone"
+        );
+        kept = count;
+    }
+    let poster = Poster::start_as("after", evows.address(), 2);
+    poster.go_on(150).await;
     let answered = poster.stop().await;
     check(&evows, &endpoint, &answered).await;
 }

@@ -8,6 +8,7 @@ mod setup;
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -128,6 +129,11 @@ impl Evows {
 
     /// Kills it, without warning, and starts it again on the same port and data.
     pub(crate) async fn crash(self) -> Self {
+        self.crash_and(|_| {}).await
+    }
+
+    /// The same, with something done to its folder before it starts again.
+    pub(crate) async fn crash_and(self, harm: impl FnOnce(&Path)) -> Self {
         self.signal(Signal::KILL);
         let Self {
             child,
@@ -139,6 +145,7 @@ impl Evows {
             ..
         } = self;
         ended(child, &stdout, &stderr).await;
+        harm(folder.path());
         let mut evows = Self::spawn(setup, folder, address);
         evows.wait_until_healthy().await;
         evows
@@ -204,6 +211,13 @@ impl Evows {
         let line = status.lines().find(|line| line.starts_with("VmRSS:"));
         let kib = line.unwrap().split_whitespace().nth(1).unwrap();
         kib.parse::<u64>().unwrap() * 1024
+    }
+
+    /// Whether a signal has stopped it.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let path = format!("/proc/{}/status", self.pid().as_raw_nonzero());
+        let status = std::fs::read_to_string(path).unwrap();
+        status.lines().any(|line| line.starts_with("State:\tT"))
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
