@@ -77,6 +77,7 @@ impl Recent {
     }
 
     /// Drops the blocks that begin in front of `oldest`.
+    #[cfg(feature = "disk")]
     pub(super) fn trim(&mut self, oldest: u64) {
         while self.blocks.front().is_some_and(|it| it.first < oldest) && self.pop() {}
     }
@@ -118,6 +119,7 @@ impl Filling {
     }
 
     /// Where the page has to go on.
+    #[cfg(feature = "disk")]
     pub(super) fn next(&self) -> u64 {
         self.page.next
     }
@@ -150,6 +152,7 @@ impl Filling {
     }
 
     /// Passes over what is not there.
+    #[cfg(feature = "disk")]
     pub(super) fn pass(&mut self, next: u64) {
         self.page.next = self.page.next.max(next);
     }
