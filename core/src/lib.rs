@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod delivery;
 mod event;
+pub mod files;
 pub mod http;
 pub mod hub;
 pub mod journal;

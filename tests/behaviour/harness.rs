@@ -120,11 +120,9 @@ impl Evows {
 
     /// Stops it with SIGTERM and starts it again on the same port and data.
     pub(crate) async fn restart(self) -> Self {
-        let (ended, folder, address, setup) = self.stop().await;
+        let (ended, folder, address, setup) = self.stop(Signal::TERM).await;
         assert!(ended.status.success(), "{}: {}", ended.status, ended.stderr);
-        let mut evows = Self::spawn(setup, folder, address);
-        evows.wait_until_healthy().await;
-        evows
+        Self::start_again(setup, folder, address).await
     }
 
     /// Kills it, without warning, and starts it again on the same port and data.
@@ -134,25 +132,19 @@ impl Evows {
 
     /// The same, with something done to its folder before it starts again.
     pub(crate) async fn crash_and(self, harm: impl FnOnce(&Path)) -> Self {
-        self.signal(Signal::KILL);
-        let Self {
-            child,
-            stdout,
-            stderr,
-            address,
-            setup,
-            folder,
-            ..
-        } = self;
-        ended(child, &stdout, &stderr).await;
+        let (_, folder, address, setup) = self.stop(Signal::KILL).await;
         harm(folder.path());
+        Self::start_again(setup, folder, address).await
+    }
+
+    async fn start_again(setup: Setup, folder: TempDir, address: SocketAddr) -> Self {
         let mut evows = Self::spawn(setup, folder, address);
         evows.wait_until_healthy().await;
         evows
     }
 
-    async fn stop(self) -> (Ended, TempDir, SocketAddr, Setup) {
-        self.signal(Signal::TERM);
+    async fn stop(self, signal: Signal) -> (Ended, TempDir, SocketAddr, Setup) {
+        self.signal(signal);
         let Self {
             child,
             stdout,

@@ -147,7 +147,7 @@ impl Tag {
 // === impl Cargo ===
 
 impl Cargo {
-    pub(crate) fn into_items(self) -> impl DoubleEndedIterator<Item = Item> {
+    pub(crate) fn into_items(self) -> impl Iterator<Item = Item> {
         let items = self.events.into_iter().zip(self.tags);
         items.map(|(event, tag)| Item { event, tag })
     }

@@ -16,13 +16,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{Event, one_line};
+use crate::{Event, files, one_line};
 
 /// What files of lines to be sent again have in place of the day, with the sink's id and the time behind it. No id has a dot.
 const AGAIN: &str = "replay.";
-
-/// What the names of files end with that are being written.
-const UNFINISHED: &str = ".tmp";
 
 /// The dead letters of one sink.
 #[derive(Debug, Clone)]
@@ -160,23 +157,19 @@ impl Folder {
 
     /// The files that there are, oldest first. Blocks.
     pub(crate) fn files(&self) -> io::Result<Vec<PathBuf>> {
-        let mut files = self.all()?;
-        files.retain(|path| !self.is_again(path));
-        Ok(files)
+        self.all(|star| !star.starts_with(AGAIN))
     }
 
     /// The files of this sink's lines that are to be sent again, oldest first. Blocks.
     pub(crate) fn inbox(&self) -> io::Result<Vec<PathBuf>> {
-        let mut files = self.all()?;
-        files.retain(|path| self.is_mine(&path.file_name().unwrap_or_default().to_string_lossy()));
-        Ok(files)
+        self.all(|star| self.is_mine(star))
     }
 
-    /// Whether lines in a file of this name are to be sent again to this sink.
-    fn is_mine(&self, name: &str) -> bool {
-        let (before, _) = self.ends();
-        let star = name.strip_prefix(&*before);
-        star.is_some_and(|star| star.starts_with(&format!("{AGAIN}{}.", self.sink)))
+    /// Whether what a name has in place of the day says that its lines are to be sent again to this sink.
+    fn is_mine(&self, star: &str) -> bool {
+        let rest = star.strip_prefix(AGAIN);
+        let rest = rest.and_then(|rest| rest.strip_prefix(&*self.sink));
+        rest.is_some_and(|rest| rest.starts_with('.'))
     }
 
     /// Gives files back that another process was sending when it ended. Blocks.
@@ -184,8 +177,7 @@ impl Folder {
         for path in self.entries()? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if let Some(name) = name.strip_suffix(Self::UNDER_WAY)
-                && self.is_ours(name)
-                && self.is_mine(name)
+                && self.star(name).is_some_and(|star| self.is_mine(star))
             {
                 fs::rename(&path, path.with_file_name(name))?;
             }
@@ -207,11 +199,11 @@ impl Folder {
             }
             // First there, then gone from here: a crash in between has them sent twice, and not never.
             let name = format!("{AGAIN}{}.{}-{moved}", self.sink, now());
-            write_whole(&self.path(&name), &again)?;
+            write_lines(&self.path(&name), &again)?;
             if rest.is_empty() {
                 fs::remove_file(&path)?;
             } else {
-                write_whole(&path, &rest)?;
+                write_lines(&path, &rest)?;
             }
             moved += again.len();
         }
@@ -231,65 +223,39 @@ impl Folder {
         self.template.with_file_name(name)
     }
 
-    fn is_again(&self, path: &Path) -> bool {
-        let (before, _) = self.ends();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let has_star = self.has_star();
-        let star = if has_star {
-            name.strip_prefix(&*before)
-        } else {
-            Some(&*name)
-        };
-        star.is_some_and(|star| star.starts_with(AGAIN))
-    }
-
-    fn has_star(&self) -> bool {
-        let name = self.template.file_name().unwrap_or_default();
-        name.to_string_lossy().contains('*')
-    }
-
-    /// What the names of its files begin and end with.
-    fn ends(&self) -> (String, String) {
-        let name = self.template.file_name().unwrap_or_default();
-        let name = name.to_string_lossy();
-        match name.split_once('*') {
-            Some((before, after)) => (before.to_owned(), after.to_owned()),
-            None => (String::new(), name.into_owned()),
-        }
-    }
-
-    fn all(&self) -> io::Result<Vec<PathBuf>> {
+    /// The files whose names are of this kind, by what they have in place of the day.
+    fn all(&self, is_wanted: impl Fn(&str) -> bool) -> io::Result<Vec<PathBuf>> {
         let mut files = self.entries()?;
-        files.retain(|path| self.is_ours(&path.file_name().unwrap_or_default().to_string_lossy()));
+        files.retain(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            self.star(&name).is_some_and(&is_wanted)
+        });
         files.sort();
         Ok(files)
     }
 
-    /// Whether a file of this name is that of a day, or of lines to be sent again.
-    fn is_ours(&self, name: &str) -> bool {
-        if name.ends_with(Self::UNDER_WAY) || name.ends_with(UNFINISHED) {
-            return false;
+    /// What a name has in place of the day, if it is that of a day, or of lines to be sent again, and finished.
+    fn star<'n>(&self, name: &'n str) -> Option<&'n str> {
+        if name.ends_with(Self::UNDER_WAY) || name.ends_with(files::UNFINISHED) {
+            return None;
         }
-        let (before, after) = self.ends();
-        let star = name.strip_prefix(&*before);
-        let star = star.and_then(|rest| rest.strip_suffix(&*after));
-        let has_star = self.has_star();
-        star.is_some_and(|star| {
-            star.starts_with(AGAIN)
-                || if has_star {
-                    is_day(star)
-                } else {
-                    star.is_empty()
-                }
-        })
+        let template = self.template.file_name().unwrap_or_default();
+        let template = template.to_string_lossy();
+        let (before, after, has_star) = match template.split_once('*') {
+            Some((before, after)) => (before, after, true),
+            None => ("", &*template, false),
+        };
+        let star = name.strip_prefix(before)?.strip_suffix(after)?;
+        let is_plain = if has_star {
+            is_day(star)
+        } else {
+            star.is_empty()
+        };
+        (is_plain || star.starts_with(AGAIN)).then_some(star)
     }
 
     fn entries(&self) -> io::Result<Vec<PathBuf>> {
-        let folder = match self.template.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        match fs::read_dir(folder) {
+        match fs::read_dir(files::folder(&self.template)) {
             Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),
@@ -311,59 +277,25 @@ pub(crate) fn now() -> String {
 
 /// Opens a file to append to, made if need be, and locks it: the command line may be moving lines out of it.
 fn open_locked(path: &Path) -> io::Result<File> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
+    fs::create_dir_all(files::folder(path))?;
     loop {
         let mut options = OpenOptions::new();
         let file = options.read(true).append(true).create(true).open(path)?;
         file.lock()?;
         // Whoever had the lock may have put another file in its place.
-        if is_same(&file, path)? {
+        if files::is_same(&file, path)? {
             if file.metadata()?.len() == 0 {
-                sync_folder(path)?;
+                files::sync_folder(path)?;
             }
             return Ok(file);
         }
     }
 }
 
-#[cfg(unix)]
-fn is_same(file: &File, path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt;
-    let ours = file.metadata()?;
-    match fs::metadata(path) {
-        Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-#[cfg(not(unix))]
-fn is_same(_: &File, _: &Path) -> io::Result<bool> {
-    Ok(true)
-}
-
-/// Puts a file in place, whole or not at all.
-fn write_whole(path: &Path, lines: &[&str]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(UNFINISHED);
-    let beside = path.with_file_name(name);
-    let mut text = lines.join("\n");
-    text.push('\n');
-    let mut file = File::create(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_data()?;
-    fs::rename(&beside, path)?;
-    sync_folder(path)
-}
-
-/// Makes sure that the name of a file outlives a crash of the machine.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
+/// Puts lines in the place of a file.
+fn write_lines(path: &Path, lines: &[&str]) -> io::Result<()> {
+    let lines = lines.iter().flat_map(|line| [line.as_bytes(), b"\n"]);
+    files::put(path, lines)
 }
 
 #[cfg(test)]

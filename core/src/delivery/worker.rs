@@ -44,7 +44,6 @@ pub(crate) struct Worker {
     intake: Intake,
     /// What the lanes may hold.
     limits: BufferConfig,
-    timeout: Duration,
     lanes: Lanes,
     destinations: Vec<Destination>,
     letters: Option<Letters>,
@@ -89,7 +88,6 @@ impl Worker {
             connecting: None,
             intake,
             limits,
-            timeout: delivery.timeout,
             lanes: Lanes::new(delivery.clone()),
             destinations: Vec::new(),
             letters: delivery.dead_letter.as_deref().map(|template| {
@@ -268,7 +266,7 @@ impl Worker {
         }
         let now = Instant::now();
         while let Some((flight, cargo)) = self.lanes.next(now) {
-            let (sink, limit) = (Arc::clone(&self.sink), self.timeout);
+            let (sink, limit) = (Arc::clone(&self.sink), self.lanes.policy().timeout);
             flights.push(Box::pin(async move {
                 let attempt = attempt(&*sink, &cargo, limit).await;
                 drop(cargo);

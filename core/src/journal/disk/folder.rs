@@ -9,12 +9,13 @@
 //! | `db` | the database of blocks |
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::{Durability, JournalError};
+use crate::files;
 
 /// The only format so far. A later one must be able to read it, or say how to get there.
 pub(super) const FORMAT: u64 = 1;
@@ -61,7 +62,7 @@ impl Folder {
                 }
                 let epoch = fastrand::u64(1..);
                 let text = format!("format {FORMAT}\nepoch {epoch:016x}\n");
-                write(path, "journal", &text).map_err(io)?;
+                files::put(&path.join("journal"), [text.as_bytes()]).map_err(io)?;
                 epoch
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -117,7 +118,8 @@ impl Folder {
             Durability::Os => "os",
         };
         let boot = boot().unwrap_or_default();
-        write(&self.path, "open", &format!("{boot}\n{durability}\n"))
+        let text = format!("{boot}\n{durability}\n");
+        files::put(&self.path.join("open"), [text.as_bytes()])
     }
 
     /// Says that the journal is closed.
@@ -209,16 +211,6 @@ fn epoch(path: &Path, text: &str) -> Result<u64, JournalError> {
     }
     let epoch = value("epoch").and_then(|digits| u64::from_str_radix(digits, 16).ok());
     epoch.ok_or_else(|| damaged(path, "it does not say which epoch it has"))
-}
-
-/// Writes a file that is there as a whole or not at all.
-fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
-    let new = folder.join(format!("{name}.new"));
-    let mut file = File::create(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&new, folder.join(name))?;
-    sync(folder)
 }
 
 fn sync(folder: &Path) -> io::Result<()> {

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use evows_core::config::SyncConfig;
+use evows_core::files;
 
-use super::names::{Names, folder};
+use super::names::Names;
 use super::{Clock, Config, Rotate};
 
 /// What is read at once to find the end of the last whole line.
@@ -138,7 +139,7 @@ impl Log {
     fn open_at(&mut self, path: &Path) -> io::Result<&mut Open> {
         let is_durable = self.sync != SyncConfig::Os;
         if let Some(open) = &self.open
-            && (open.path != path || !is_same(&open.file, path)?)
+            && (open.path != path || !files::is_same(&open.file, path)?)
         {
             if is_durable {
                 self.sync()?;
@@ -175,7 +176,7 @@ impl Log {
 
 impl Open {
     fn new(path: &Path, is_durable: bool) -> io::Result<Self> {
-        fs::create_dir_all(folder(path))?;
+        fs::create_dir_all(files::folder(path))?;
         let mut options = OpenOptions::new();
         let mut file = options.read(true).append(true).create(true).open(path)?;
         match file.try_lock() {
@@ -199,7 +200,7 @@ impl Open {
         }
         if there == 0 && is_durable {
             // So that its name outlives a crash of the machine, too.
-            File::open(folder(path))?.sync_all()?;
+            files::sync_folder(path)?;
         }
         Ok(Self {
             file,
@@ -250,20 +251,4 @@ fn turn(time: SystemTime, every: Duration) -> u128 {
 /// The same kind of error, which says what could not be done with which file.
 fn named(path: &Path, what: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what} {}: {error}", path.display()))
-}
-
-#[cfg(unix)]
-fn is_same(file: &File, path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt;
-    let ours = file.metadata()?;
-    match fs::metadata(path) {
-        Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-#[cfg(not(unix))]
-fn is_same(_: &File, path: &Path) -> io::Result<bool> {
-    path.try_exists()
 }

@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use evows_core::files;
+
 /// The length of a day as it is written.
 const DAY: usize = "2026-11-25".len();
 
@@ -50,7 +52,7 @@ impl Names {
     /// The files that nothing is written to any more, oldest first.
     pub(super) fn old(&self, current: &Path) -> io::Result<Vec<PathBuf>> {
         let mut old = Vec::new();
-        for entry in fs::read_dir(folder(&self.template))? {
+        for entry in fs::read_dir(files::folder(&self.template))? {
             let name = entry?.file_name();
             let path = self.template.with_file_name(&name);
             if let Some(age) = self.age(&name.to_string_lossy())
@@ -81,14 +83,6 @@ impl Names {
             _ => return None,
         };
         is_day.then(|| (day.to_owned(), stamp.to_owned()))
-    }
-}
-
-/// The folder that a file is in.
-pub(super) fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
     }
 }
 

@@ -1,12 +1,13 @@
 //! How far events were accepted, in a file.
 
-use std::fs::{self, File, Metadata};
-use std::io::{self, Write};
+use std::fs::{self, Metadata};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use evows_core::files;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -93,22 +94,10 @@ impl Store {
         let mut text = serde_json::to_vec(position)?;
         text.push(b'\n');
         let path = self.path.clone();
-        tokio::task::spawn_blocking(move || write_whole(&path, &text)).await?
+        let put = move || {
+            fs::create_dir_all(files::folder(&path))?;
+            files::put(&path, [&*text])
+        };
+        tokio::task::spawn_blocking(put).await?
     }
-}
-
-fn write_whole(path: &Path, text: &[u8]) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(folder)?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".tmp");
-    let beside = path.with_file_name(name);
-    let mut file = File::create(&beside)?;
-    file.write_all(text)?;
-    file.sync_data()?;
-    fs::rename(&beside, path)?;
-    File::open(folder)?.sync_all()
 }
