@@ -13,6 +13,7 @@ mod lookout;
 #[cfg(test)]
 mod model;
 mod name;
+mod past;
 mod position;
 mod publisher;
 mod ring;
@@ -26,6 +27,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::past::Past;
 use self::sync::{Mutex, RwLock};
 use crate::Event;
 use crate::journal::JournalError;
@@ -162,7 +164,11 @@ impl Hub {
         let head = next.before();
         let warmth = self.history.as_ref().and_then(|it| it.warmth(name));
         let (after, entries) = warmth.unwrap_or((head, Vec::new()));
-        let channel = Channel::new(name.clone(), self.epoch, self.retention, after);
+        let past = self.history.as_ref().map(|history| {
+            let opened = history.closed_at(name);
+            Past::new(history.pages(), opened)
+        });
+        let channel = Channel::new(name.clone(), self.epoch, self.retention, after, past);
         channel.fill(entries, head);
         let channel = Arc::new(channel);
         channels.insert(name.clone(), Arc::clone(&channel));
@@ -297,6 +303,9 @@ impl Hub {
         let now = Instant::now();
         for channel in self.channels() {
             channel.expire(now);
+        }
+        if let Some(history) = &self.history {
+            history.expire(now);
         }
     }
 }

@@ -55,6 +55,10 @@ pub trait Journal: Send + Sync + fmt::Debug {
     /// next. Exact to the block of records that were written at once. Cancel safe.
     async fn seek(&self, time: SystemTime) -> Result<u64, JournalError>;
 
+    /// An offset that is not behind the one that [`seek`](Self::seek) would find, known without reading: up to a segment in front
+    /// of it. Nothing when records of this time may have been dropped.
+    fn seek_roughly(&self, time: SystemTime) -> Option<u64>;
+
     /// Waits until the offset that comes next is greater than `next`: with [`Page::next`], until there is more to read. Forever, when
     /// the journal is closed before. Cancel safe.
     async fn appended(&self, next: u64);

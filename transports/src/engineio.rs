@@ -141,6 +141,11 @@ pub trait Session: Send + 'static {
         false
     }
 
+    /// Whether something waits that has to be written before the process stops: not what can be read from the disk by the next one.
+    fn is_owed(&self) -> bool {
+        self.is_behind()
+    }
+
     /// Bytes that wait.
     fn bytes_behind(&self) -> u64 {
         0

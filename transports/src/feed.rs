@@ -169,6 +169,12 @@ impl<T> Feed<T> {
         self.list.iter().any(|it| it.cursor.is_behind())
     }
 
+    /// Whether anything waits that is in memory alone, or soon will be read from there.
+    pub(crate) fn is_owed(&self) -> bool {
+        let mut list = self.list.iter();
+        list.any(|it| it.cursor.is_behind() && !it.cursor.is_in_past())
+    }
+
     /// Whether something that waited is gone.
     pub(crate) fn is_overrun(&self) -> bool {
         self.list.iter().any(|it| it.cursor.is_overrun())
@@ -297,19 +303,21 @@ impl<T> Feed<T> {
     /// Whether something waits; `Ready(Err)` names a channel that is closed. While pending, the task
     /// is woken by whatever comes, unless somebody else is.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Arc<Channel>>> {
-        let mut ready = Poll::Pending;
+        let (mut ready, mut held) = (Poll::Pending, false);
         for it in &mut self.list {
             let moved = match it.seat {
-                Some(_) => it.cursor.is_ready().map_or(Poll::Pending, Poll::Ready),
+                Some(_) => it.cursor.poll_unwatched(cx),
                 None => it.cursor.poll_ready(cx),
             };
             match moved {
                 Poll::Ready(true) => ready = Poll::Ready(Ok(())),
                 Poll::Ready(false) => return Poll::Ready(Err(Arc::clone(it.cursor.channel()))),
+                // The others' copies have to wait for the root's until those are read back.
+                Poll::Pending if it.is_root() && it.cursor.is_behind() => held = true,
                 Poll::Pending => {}
             }
         }
-        ready
+        if held { Poll::Pending } else { ready }
     }
 }
 
@@ -317,27 +325,33 @@ impl<T> Feed<T> {
 fn merge<T>(several: &[Following<T>], batch: &mut Batch) {
     let share = MOST / several.len().clamp(1, MOST / 4);
     // The root is looked at last. An event is appended to the root first, so what is seen elsewhere is then seen there, too.
-    let is_root = |it: &Following<T>| it.cursor.channel().name().is_root();
     let (roots, others): (Vec<_>, Vec<_>) =
-        several.iter().enumerate().partition(|(_, it)| is_root(it));
+        several.iter().enumerate().partition(|(_, it)| it.is_root());
     let mut shown: Vec<_> = others
         .into_iter()
         .chain(roots)
         .map(|(at, it)| (at, it.show(at, share, &mut batch.items)))
         .collect();
     shown.sort_by_key(|(at, _)| *at);
-    // Behind the last one shown of a channel that has more, that channel's next one may come.
-    let partly = shown
-        .iter()
-        .filter(|(_, ahead)| ahead.shown() == share as u64);
-    let bound = partly.map(|(_, ahead)| ahead.reached()).min();
-    if let Some(bound) = bound {
-        batch.items.retain(|item| item.offset() <= bound);
-    }
-    let order = |item: &Item| {
-        let root = several.get(item.from).is_some_and(is_root);
-        (item.offset(), !root)
+    // Behind the last one shown of a channel that has more, that channel's next one may come. Who is far behind in one channel
+    // is served the others meanwhile, but for what the root's copies have to come in front of.
+    let partly = |at: &usize, ahead: &Ahead, of_root: bool| {
+        let root = several.get(*at).is_some_and(Following::is_root);
+        ahead.has_more() && (of_root && root || !ahead.is_in_past())
     };
+    let bound = |of_root: bool| {
+        let partly = shown
+            .iter()
+            .filter(|(at, ahead)| partly(at, ahead, of_root));
+        partly.map(|(_, ahead)| ahead.reached()).min()
+    };
+    let is_root = |item: &Item| several.get(item.from).is_some_and(Following::is_root);
+    let (for_root, for_others) = (bound(false), bound(true));
+    batch.items.retain(|item| {
+        let bound = if is_root(item) { for_root } else { for_others };
+        bound.is_none_or(|bound| item.offset() <= bound)
+    });
+    let order = |item: &Item| (item.offset(), !is_root(item));
     batch.items.sort_by_key(order);
     batch.ahead = shown.into_iter().map(|(_, ahead)| ahead).collect();
 }
@@ -361,6 +375,10 @@ impl<T> Following<T> {
     /// The channel's name.
     pub(crate) fn name(&self) -> &str {
         self.cursor.channel().name().as_str()
+    }
+
+    fn is_root(&self) -> bool {
+        self.cursor.channel().name().is_root()
     }
 
     fn show(&self, from: usize, most: usize, items: &mut SmallVec<[Item; MOST]>) -> Ahead {

@@ -239,6 +239,11 @@ impl Events {
         if let Some(Told::Close(reason)) = told {
             return Poll::Ready(Err(Close(reason)));
         }
+        // Who drains tells it again and again.
+        let finishes = told == Some(Told::Finish) && !self.is_held(body);
+        if finishes && !self.follower.is_owed() {
+            return Poll::Ready(Err(Close("shutdown")));
+        }
         let (mut batch, pieces) = (Batch::default(), &mut self.pieces);
         let filled = self.follower.poll_fill(cx, &mut batch, frame, |gap| {
             pieces.push_back(own("gap", &gap).into());
@@ -250,10 +255,6 @@ impl Events {
             let clients = self.client.clients();
             clients.deliveries.inc_by(batch.deliveries(count));
             return filled;
-        }
-        // Who drains tells it again and again.
-        if told == Some(Told::Finish) && !self.is_held(body) {
-            return Poll::Ready(Err(Close("shutdown")));
         }
         self.quiet.poll_tick(cx).map(|_| {
             self.pieces.push_back(Bytes::from_static(b":\n\n"));

@@ -167,7 +167,7 @@ impl Door {
         )?;
         self.clients.may_enter().map_err(|shut| self.shut(shut))?;
         let resume = since.map(|since| channel.resume(&since));
-        let start = resume.map_or(Start::Head, |resume| Start::After(resume.from.offset));
+        let start = resume.map_or(Start::Head, Start::Resume);
         let mut feed = Feed::new();
         feed.follow(channel.follow(start), variant, ());
         let follower = Follower {
@@ -242,6 +242,10 @@ impl Follower {
 
     pub(crate) fn passed(&mut self, batch: &Batch, count: usize) {
         self.feed.passed(batch, count);
+    }
+
+    pub(crate) fn is_owed(&self) -> bool {
+        self.feed.is_owed()
     }
 
     pub(crate) fn is_behind(&self) -> bool {

@@ -248,6 +248,10 @@ impl Session for Plain {
         self.follower.passed(batch, count);
     }
 
+    fn is_owed(&self) -> bool {
+        self.follower.is_owed()
+    }
+
     fn is_behind(&self) -> bool {
         self.follower.is_behind()
     }

@@ -1,6 +1,7 @@
 //! `GET /history` and `GET /history/<instance>`: what channels retain, in pages.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
@@ -9,10 +10,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::{error_response, key, parameter};
 use crate::access::Access;
-use crate::hub::{Channel, ChannelName, Gap, Hub, Since};
+use crate::hub::{Channel, ChannelName, Entry, Gap, Hub, Position, Resume, Since, Start};
 
 /// Where it is.
 pub(crate) const PATH: &str = "/history";
@@ -22,12 +24,27 @@ const USUAL: usize = 100;
 const MOST: usize = 1000;
 /// Envelopes' bytes of a page, more or less.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
+/// Entries that are looked at together.
+const AT_ONCE: usize = 64;
+/// Events of all channels that are looked at for a page of one. A page may so be empty, and say where to read on.
+const MOST_LOOKED: u64 = 100_000;
+/// Time for reading the history.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What answers.
 #[derive(Clone)]
 struct History {
     hub: Arc<Hub>,
     access: Arc<Access>,
+}
+
+/// What a page has.
+struct Found {
+    from: Position,
+    head: Position,
+    gap: Option<Gap>,
+    entries: Vec<Arc<Entry>>,
+    next: Position,
 }
 
 /// What a request asks for.
@@ -56,6 +73,7 @@ async fn of_all(
     let query = query.unwrap_or_default();
     history
         .answer(&ChannelName::root(), &headers, &query)
+        .await
         .unwrap_or_else(|refused| refused)
 }
 
@@ -71,6 +89,7 @@ async fn of_instance(
     };
     history
         .answer(&name, &headers, &query)
+        .await
         .unwrap_or_else(|refused| refused)
 }
 
@@ -83,11 +102,7 @@ fn unknown(name: &str) -> Response {
 // === impl History ===
 
 impl History {
-    #[expect(
-        clippy::result_large_err,
-        reason = "the error is the answer, made once for each request"
-    )]
-    fn answer(
+    async fn answer(
         &self,
         name: &ChannelName,
         headers: &HeaderMap,
@@ -108,41 +123,80 @@ impl History {
         let channel = channel.ok_or_else(|| unknown(name.as_str()))?;
         let wanted = Wanted::parse(query)
             .map_err(|message| error_response(StatusCode::BAD_REQUEST, vec![message]))?;
-        Ok(page(&channel, &wanted))
+        Ok(page(&channel, &wanted).await)
     }
 }
 
 /// A page: each envelope byte for byte as clients get it.
-fn page(channel: &Channel, wanted: &Wanted) -> Response {
-    let resume = channel.resume(&wanted.since);
-    let (entries, gap) = channel.page(resume.from.offset, wanted.limit);
-    // What was evicted between the two looks is missing, too.
-    let from = gap.map_or(resume.from, |gap| gap.through);
-    let gap = resume.gap.or(gap);
-    let mut next = from;
+async fn page(channel: &Arc<Channel>, wanted: &Wanted) -> Response {
+    let Ok(found) = timeout(PATIENCE, Found::look(channel, wanted)).await else {
+        let message = "The history cannot be read now: try again later";
+        return error_response(StatusCode::SERVICE_UNAVAILABLE, vec![message]);
+    };
     let mut body = format!(
         r#"{{"from":"{}","head":"{}","gap":{},"entries":["#,
-        from,
-        resume.head,
-        json!(gap.map(|gap| Gap {
-            through: from,
-            ..gap
-        })),
+        found.from,
+        found.head,
+        json!(found.gap),
     )
     .into_bytes();
-    for (at, entry) in entries.iter().enumerate() {
-        if at > 0 && body.len() > MOST_BYTES {
-            break;
-        }
+    for (at, entry) in found.entries.iter().enumerate() {
         let comma = if at > 0 { "," } else { "" };
         let head = format!(r#"{comma}{{"position":"{}","event":"#, entry.position);
         body.extend_from_slice(head.as_bytes());
         body.extend_from_slice(entry.event.envelope());
         body.push(b'}');
-        next = entry.position;
     }
-    body.extend_from_slice(format!(r#"],"next":"{next}"}}"#).as_bytes());
+    body.extend_from_slice(format!(r#"],"next":"{}"}}"#, found.next).as_bytes());
     ([(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+// === impl Found ===
+
+impl Found {
+    async fn look(channel: &Arc<Channel>, wanted: &Wanted) -> Self {
+        let resume = channel.resume(&wanted.since);
+        let mut cursor = channel.look(Start::Resume(resume));
+        let Resume {
+            from, head, gap, ..
+        } = resume;
+        let mut found = Self {
+            from,
+            head,
+            gap,
+            entries: Vec::new(),
+            next: from,
+        };
+        let (mut bytes, mut shown) = (0, Vec::new());
+        while cursor.is_behind() && found.entries.len() < wanted.limit {
+            cursor.fetched().await;
+            let most = (wanted.limit - found.entries.len()).min(AT_ONCE);
+            let ahead = cursor.peek(most, |entry| shown.push(Arc::clone(entry)));
+            if let Some(missing) = ahead.gap {
+                if !found.entries.is_empty() {
+                    // The next page begins with it.
+                    break;
+                }
+                found.from = missing.through;
+                found.gap.get_or_insert(missing).through = missing.through;
+            }
+            cursor.pass_all(&ahead);
+            for entry in shown.drain(..) {
+                if bytes > MOST_BYTES {
+                    return found;
+                }
+                bytes += entry.event.envelope().len();
+                found.next = entry.position;
+                found.entries.push(entry);
+            }
+            found.next = cursor.position();
+            let looked = cursor.offset().get() - from.offset.get();
+            if looked > MOST_LOOKED {
+                break;
+            }
+        }
+        found
+    }
 }
 
 // === impl Wanted ===

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use super::cursor::{Cursor, Gap, Start};
 use super::entry::{Entry, FrameKey, Variant};
 use super::lookout::Lookout;
+use super::past::{Beginning, Past, Reader};
 use super::ring::Ring;
 use super::since::{Resume, Since};
 use super::sync::{AtomicBool, AtomicU64, AtomicUsize, RwLock};
@@ -21,11 +22,15 @@ pub struct Channel {
     number: u32,
     epoch: Epoch,
     retention: Retention,
+    /// What it had before what is in the ring.
+    past: Option<Past>,
     ring: RwLock<Ring>,
     /// The offset of the newest entry, readable without the ring's lock.
     newest: AtomicU64,
     closed: AtomicBool,
     followers: AtomicUsize,
+    /// Those of them that read the past.
+    in_past: AtomicUsize,
     /// How far the furthest follower has come, as a place in the ring.
     front: AtomicU64,
     waiting: Waiting,
@@ -37,6 +42,8 @@ pub(super) struct Read {
     pub(super) before: u64,
     /// The offset to take for the cursor's when it has passed all that was read.
     pub(super) reached: Offset,
+    /// Whether something is left behind that.
+    pub(super) more: bool,
     /// What it passed that is no longer retained.
     pub(super) gap: Option<Gap>,
 }
@@ -45,17 +52,25 @@ pub(super) struct Read {
 
 impl Channel {
     /// A channel that is opened after the entry at `head`, which it therefore never had.
-    pub(super) fn new(name: ChannelName, epoch: Epoch, retention: Retention, head: Offset) -> Self {
+    pub(super) fn new(
+        name: ChannelName,
+        epoch: Epoch,
+        retention: Retention,
+        head: Offset,
+        past: Option<Past>,
+    ) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         Self {
             name,
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             epoch,
             retention,
+            past,
             ring: RwLock::new(Ring::new(head)),
             newest: AtomicU64::new(head.get()),
             closed: AtomicBool::new(false),
             followers: AtomicUsize::new(0),
+            in_past: AtomicUsize::new(0),
             front: AtomicU64::new(0),
             waiting: Waiting::default(),
         }
@@ -105,7 +120,8 @@ impl Channel {
     /// How far the furthest follower has come, if the channel may soon overrun even that one: more than half of what may be
     /// retained lies in front of it.
     pub fn crowded(&self) -> Option<u64> {
-        if self.followers() == 0 {
+        // Who reads the past does not lose anything.
+        if self.followers() <= self.in_past.load(Ordering::Relaxed) {
             return None;
         }
         let front = self.front.load(Ordering::Relaxed);
@@ -133,46 +149,135 @@ impl Channel {
     /// A client's place in this channel.
     pub fn follow(self: &Arc<Self>, start: Start) -> Cursor {
         self.followers.fetch_add(1, Ordering::Relaxed);
+        self.cursor(start, true)
+    }
+
+    /// A place that nobody who publishes waits for.
+    pub fn look(self: &Arc<Self>, start: Start) -> Cursor {
+        self.cursor(start, false)
+    }
+
+    fn cursor(self: &Arc<Self>, start: Start, follows: bool) -> Cursor {
         let ring = self.ring.read();
-        let offset = match start {
-            Start::Head => ring.newest(),
-            Start::Earliest => ring.earliest(),
-            Start::After(offset) => offset,
+        let (offset, past) = match start {
+            Start::Head => (ring.newest(), None),
+            Start::Earliest => (self.earliest(&ring), None),
+            Start::After(offset) => (offset, None),
+            Start::Resume(resume) => {
+                let after = resume.from.offset;
+                let special = resume.since.is_some() || resume.told > after;
+                let past = special && ring.evicted() > after;
+                let reader = || Reader::new(self, follows, resume.since, resume.told);
+                (after, past.then(|| Box::new(reader())))
+            }
         };
         let place = ring.place_after(offset);
         drop(ring);
-        Cursor::new(Arc::clone(self), place, offset)
+        Cursor::new(Arc::clone(self), place, offset, follows, past)
     }
 
     /// Where a client starts that comes back: contiguous, or with the gap that it has to be told of.
     pub fn resume(&self, since: &Since) -> Resume {
         let ring = self.ring.read();
-        let (head, evicted) = (self.position(ring.newest()), ring.evicted());
+        let (head, gone) = (self.position(ring.newest()), self.gone(&ring));
+        let mut time = None;
         let (after, unknown) = match since {
-            Since::Earliest => (ring.earliest(), None),
-            Since::Time(time) => (ring.offset_before(*time), None),
+            Since::Earliest => (self.earliest(&ring), None),
+            Since::Time(wanted) => {
+                let (after, begins_later) = self.offset_before(&ring, *wanted);
+                time = begins_later.then_some(*wanted);
+                (after, None)
+            }
             // Of another run of offsets it has nothing, and what it has not of that run is gone.
-            Since::Position(there) if there.epoch != self.epoch => (ring.earliest(), Some(*there)),
+            Since::Position(there) if there.epoch != self.epoch => {
+                (self.earliest(&ring), Some(*there))
+            }
             // Nobody gave that out. Nothing retained may be repeated to it.
             Since::Position(there) if there.offset > head.offset => (head.offset, Some(*there)),
             Since::Position(there) => (there.offset, None),
         };
-        let from = self.position(after.max(evicted));
-        let gap = (unknown.is_some() || after < evicted).then(|| Gap {
+        let from = after.max(gone);
+        let mut gap = (unknown.is_some() || after < gone).then(|| Gap {
             after: unknown.unwrap_or_else(|| self.position(after)),
-            through: from,
+            through: self.position(from),
         });
-        Resume { from, head, gap }
+        let holes = self.past.as_ref().filter(|_| from < ring.evicted());
+        let holes = holes.and_then(|past| past.holes(from));
+        if let Some((after, through)) = holes {
+            let gap = gap.get_or_insert(self.gap(after, through));
+            gap.through.offset = through;
+        }
+        Resume {
+            from: self.position(from),
+            head,
+            gap,
+            since: time,
+            told: holes.map_or(Offset::ORIGIN, |(_, through)| through),
+        }
     }
 
-    /// Entries behind `after`, at most `most`, with what is missing in front of them.
-    pub fn page(&self, after: Offset, most: usize) -> (Vec<Arc<Entry>>, Option<Gap>) {
+    /// The offset in front of the first entry of a time, and whether earlier ones may be behind that.
+    fn offset_before(&self, ring: &Ring, time: SystemTime) -> (Offset, bool) {
+        let Some(past) = &self.past else {
+            return (ring.offset_before(time), false);
+        };
+        if let Some(offset) = ring.offset_within(time) {
+            return (offset, false);
+        }
+        match past.beginning_of(time) {
+            Beginning::Behind(offset) => {
+                let floor = past.floor().min(ring.evicted());
+                (offset.clamp(floor, ring.evicted()), true)
+            }
+            Beginning::Gone => (Offset::ORIGIN, false),
+        }
+    }
+
+    /// Everything up to here is gone.
+    fn gone(&self, ring: &Ring) -> Offset {
+        let floor = self.past.as_ref().map(Past::floor);
+        floor.map_or(ring.evicted(), |floor| floor.min(ring.evicted()))
+    }
+
+    /// The offset in front of everything that can still be had.
+    fn earliest(&self, ring: &Ring) -> Offset {
+        let gone = self.gone(ring);
+        if ring.is_empty() && gone == ring.evicted() {
+            ring.newest()
+        } else {
+            gone
+        }
+    }
+
+    /// What an entry behind `after` has to be read from, when it is not in the ring; and the end of that.
+    pub(super) fn behind_ring(&self, after: Offset) -> Option<(&Past, Offset)> {
+        let past = self.past.as_ref()?;
+        let evicted = self.ring.read().evicted();
+        (evicted > after).then_some((past, evicted))
+    }
+
+    /// Whether something behind `after` is gone.
+    pub(super) fn has_lost(&self, after: Offset) -> bool {
         let ring = self.ring.read();
-        let mut entries = Vec::new();
-        let place = ring.place_after(after);
-        ring.read(place, most, |entry| entries.push(Arc::clone(entry)));
-        let gap = ring.evicted() > after;
-        (entries, gap.then(|| self.gap(after, ring.evicted())))
+        ring.evicted() > after && self.gone(&ring) > after
+    }
+
+    pub(super) fn enter_past(&self) {
+        self.in_past.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn leave_past(&self) {
+        self.in_past.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The place behind everything, and its offset.
+    pub(super) fn end(&self) -> (u64, Offset) {
+        let ring = self.ring.read();
+        (ring.end(), ring.newest())
+    }
+
+    pub(super) fn place_after(&self, offset: Offset) -> u64 {
+        self.ring.read().place_after(offset)
     }
 
     pub(super) fn newest(&self) -> Offset {
@@ -200,32 +305,38 @@ impl Channel {
         self.ring.write().expire(&self.retention, now);
     }
 
-    /// Shows up to `most` entries behind a cursor.
+    /// Shows up to `most` entries behind a cursor; nothing when they have to be read back from the history.
     pub(super) fn read(
         &self,
         place: u64,
         after: Offset,
         most: usize,
         show: impl FnMut(&Arc<Entry>),
-    ) -> Read {
+    ) -> Option<Read> {
+        let ring = self.ring.read();
+        let overrun = ring.evicted() > after;
+        if overrun && self.past.is_some() {
+            return None;
+        }
+        // One that comes from the past has no place yet.
+        let place = if place == 0 {
+            ring.place_after(after)
+        } else {
+            place
+        };
         // The furthest reader passed what it read before. Most readers find that another one has been there.
         if self.front.load(Ordering::Relaxed) < place {
             self.front.fetch_max(place, Ordering::Relaxed);
         }
-        let ring = self.ring.read();
         let (before, last) = ring.read(place, most, show);
         // Where nothing is left, the newest entry may be one that this channel never had.
         let reached = last.unwrap_or_else(|| ring.newest()).max(after);
-        let gap = (ring.evicted() > after).then(|| self.gap(after, ring.evicted()));
-        Read {
+        Some(Read {
             before,
             reached,
-            gap,
-        }
-    }
-
-    pub(super) fn evicted(&self) -> Offset {
-        self.ring.read().evicted()
+            more: last.is_some(),
+            gap: overrun.then(|| self.gap(after, ring.evicted())),
+        })
     }
 
     /// Bytes that lie in front of a cursor.
@@ -254,7 +365,7 @@ impl Channel {
         }
     }
 
-    fn gap(&self, after: Offset, through: Offset) -> Gap {
+    pub(super) fn gap(&self, after: Offset, through: Offset) -> Gap {
         Gap {
             after: self.position(after),
             through: self.position(through),

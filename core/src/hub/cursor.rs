@@ -6,6 +6,8 @@ use std::task::{Context, Poll};
 
 use super::channel::Channel;
 use super::entry::Entry;
+use super::past::Reader;
+use super::since::Resume;
 use super::waiting::Place;
 use super::{Offset, Position};
 
@@ -17,6 +19,10 @@ pub struct Cursor {
     place: u64,
     after: Offset,
     waiting: Option<Place>,
+    /// While it reads what is not in the ring any more.
+    pub(super) past: Option<Box<Reader>>,
+    /// Whether who publishes waits for it.
+    pub(super) follows: bool,
 }
 
 /// Where a cursor starts.
@@ -28,6 +34,8 @@ pub enum Start {
     Earliest,
     /// Behind this offset, which may no longer be retained.
     After(Offset),
+    /// Where [`Channel::resume`] says.
+    Resume(Resume),
 }
 
 /// Entries that a cursor asked for and that are no longer retained. Serialized as clients are told of it.
@@ -46,6 +54,9 @@ pub struct Ahead {
     before: u64,
     reached: Offset,
     shown: u64,
+    more: bool,
+    /// It is read back from the history.
+    in_past: bool,
     /// Entries in front of those shown that are no longer retained: the client must be told, or closed.
     pub gap: Option<Gap>,
 }
@@ -53,12 +64,20 @@ pub struct Ahead {
 // === impl Cursor ===
 
 impl Cursor {
-    pub(super) fn new(channel: Arc<Channel>, place: u64, after: Offset) -> Self {
+    pub(super) fn new(
+        channel: Arc<Channel>,
+        place: u64,
+        after: Offset,
+        follows: bool,
+        past: Option<Box<Reader>>,
+    ) -> Self {
         Self {
             channel,
             place,
             after,
             waiting: None,
+            past,
+            follows,
         }
     }
 
@@ -85,17 +104,22 @@ impl Cursor {
         self.channel.newest() > self.after
     }
 
-    /// Whether entries in front of it are no longer retained.
+    /// Whether entries in front of it are gone.
     pub fn is_overrun(&self) -> bool {
-        self.channel.evicted() > self.after
+        self.channel.has_lost(self.after)
     }
 
-    /// Bytes that wait: envelopes, attachments, and what the log keeps beside them.
+    /// Bytes that wait in memory: envelopes, attachments, and what the log keeps beside them. While it reads the history, none are
+    /// held for it.
     pub fn bytes_behind(&self) -> u64 {
+        if self.is_in_past() {
+            return 0;
+        }
         self.channel.bytes_ahead_of(self.place)
     }
 
-    /// Appends up to `most` entries behind the cursor to `out` and moves past them. Never waits.
+    /// Appends up to `most` entries behind the cursor to `out` and moves past them. Never waits: with a history, see
+    /// [`fetched`](Self::fetched) first.
     ///
     /// `Some` means that entries between the cursor and the first of `out` are no longer retained: the
     /// client must be told, or closed. Each gap is reported once.
@@ -106,26 +130,38 @@ impl Cursor {
         gap
     }
 
-    /// Shows up to `most` entries behind the cursor, and leaves it where it is. Never waits. The channel is locked for
-    /// reading meanwhile, so `show` should do no more than keep what it needs.
+    /// Shows up to `most` entries behind the cursor, and leaves it where it is. Never waits: what lies in the history and is not
+    /// [fetched](Self::poll_fetched) is not shown. The channel is locked for reading meanwhile, so `show` should do no more than
+    /// keep what it needs.
     pub fn peek(&self, most: usize, mut show: impl FnMut(&Arc<Entry>)) -> Ahead {
         let mut shown = 0;
         let read = self.channel.read(self.place, self.after, most, |entry| {
             shown += 1;
             show(entry);
         });
+        let Some(read) = read else {
+            return self.peek_past(most, show);
+        };
         Ahead {
             before: read.before,
             reached: read.reached,
             shown,
+            more: read.more,
+            in_past: false,
             gap: read.gap,
         }
     }
 
     /// Moves past everything that was shown.
     pub fn pass_all(&mut self, ahead: &Ahead) {
-        self.place = ahead.before + ahead.shown;
+        // Behind the ring there are no places.
+        self.place = if ahead.in_past {
+            0
+        } else {
+            ahead.before + ahead.shown
+        };
         self.after = ahead.reached;
+        self.passed(ahead);
     }
 
     /// Moves past the first `count` of those that were shown, the last of which is at `offset`; past the gap at least.
@@ -134,22 +170,40 @@ impl Cursor {
             self.pass_all(ahead);
             return;
         }
-        self.place = ahead.before + count;
+        // Behind the ring there are no places.
+        self.place = if ahead.in_past {
+            0
+        } else {
+            ahead.before + count
+        };
         let gone = ahead.gap.map_or(self.after, |gap| gap.through.offset);
         self.after = if count == 0 { gone } else { offset };
+        if count > 0 {
+            self.passed(ahead);
+        }
+    }
+
+    fn passed(&mut self, ahead: &Ahead) {
+        if let Some(past) = &mut self.past {
+            past.passed(ahead);
+            if !ahead.in_past {
+                self.past = None;
+            }
+        }
     }
 
     /// Moves to the head: what waits is not read.
     pub fn skip(&mut self) {
-        let ahead = self.peek(usize::MAX, |_| {});
-        self.pass_all(&ahead);
+        let (place, newest) = self.channel.end();
+        self.place = place;
+        self.after = self.after.max(newest);
+        self.past = None;
     }
 
     /// Moves the cursor back to `offset`: what was read behind it will be read again.
     pub fn rewind(&mut self, offset: Offset) {
         if offset < self.after {
-            let there = self.channel.follow(Start::After(offset));
-            self.place = there.place;
+            self.place = self.channel.place_after(offset);
             self.after = offset;
         }
     }
@@ -158,20 +212,36 @@ impl Cursor {
     pub fn is_ready(&self) -> Option<bool> {
         // In this order: what was appended before the end is seen.
         let closed = self.channel.is_closed();
-        (self.is_behind() || closed).then(|| self.is_behind())
+        if closed {
+            // What it had on the disk is nobody's any more.
+            return Some(self.is_behind() && !self.is_in_past());
+        }
+        self.is_behind().then_some(true)
     }
 
-    /// Whether entries wait behind the cursor; `Ready(false)` when the channel is closed and nothing waits. While it is
-    /// pending, the task is woken by everything that is appended.
+    /// Whether entries wait behind the cursor and are at hand; `Ready(false)` when the channel is closed and nothing waits. While it
+    /// is pending, the task is woken by everything that is appended, and when what waits has been read back from the history.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        if let Some(ready) = self.is_ready() {
-            return Poll::Ready(ready);
-        }
-        if self.channel.register(&mut self.waiting, cx.waker()) {
+        let mut ready = self.is_ready();
+        if ready.is_none() && self.channel.register(&mut self.waiting, cx.waker()) {
             // What came before the registration was told to nobody, so look again.
-            return self.is_ready().map_or(Poll::Pending, Poll::Ready);
+            ready = self.is_ready();
         }
-        Poll::Pending
+        self.poll_at_hand(ready, cx)
+    }
+
+    /// As [`poll_ready`](Self::poll_ready), but the task is not woken by what is appended: somebody else is.
+    pub fn poll_unwatched(&mut self, cx: &Context<'_>) -> Poll<bool> {
+        let ready = self.is_ready();
+        self.poll_at_hand(ready, cx)
+    }
+
+    fn poll_at_hand(&mut self, ready: Option<bool>, cx: &Context<'_>) -> Poll<bool> {
+        match ready {
+            Some(true) => self.poll_fetched(cx).map(|()| true),
+            Some(false) => Poll::Ready(false),
+            None => Poll::Pending,
+        }
     }
 
     /// Wakes nobody any more, until it is polled again.
@@ -188,13 +258,37 @@ impl Cursor {
 impl Drop for Cursor {
     fn drop(&mut self) {
         self.unwatched();
-        self.channel.leave();
+        if self.follows {
+            self.channel.leave();
+        }
     }
 }
 
 // === impl Ahead ===
 
 impl Ahead {
+    /// Read back from the history, where there is more until the ring begins.
+    pub(super) fn in_past(shown: u64, reached: Offset, gap: Option<Gap>) -> Self {
+        Self {
+            before: 0,
+            reached,
+            shown,
+            more: true,
+            in_past: true,
+            gap,
+        }
+    }
+
+    /// Whether something is left behind what was looked at.
+    pub fn has_more(&self) -> bool {
+        self.more
+    }
+
+    /// Whether it is read back from the history: what else the client follows may be far ahead of it.
+    pub fn is_in_past(&self) -> bool {
+        self.in_past
+    }
+
     /// How many entries were shown.
     pub fn shown(&self) -> u64 {
         self.shown

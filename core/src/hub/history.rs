@@ -1,12 +1,21 @@
 //! What channels got, on the disk: positions, entries and the order of both survive a restart.
 
+mod fetch;
+mod pages;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use bytes::{Buf, BufMut, Bytes};
 use tokio::sync::{Mutex as Turns, MutexGuard as Turn};
 
+pub(super) use self::fetch::{Asked, Outcome};
+pub(super) use self::pages::{Pages, Wanted};
+use self::record::{Names, Stored};
 use super::sync::Mutex;
 use super::{ChannelName, Entry, Epoch, Offset, Position, Retention};
 use crate::Event;
@@ -29,12 +38,17 @@ pub struct History {
     turns: Turns<Recent>,
     /// What channels are filled with that open at start. Empty afterwards.
     warm: Mutex<Option<Warm>>,
+    /// Where channels were closed last: what is in front of that is not for who follows them now.
+    closed: Mutex<HashMap<ChannelName, Offset>>,
+    pages: Arc<Pages>,
 }
 
 /// The newest entries, read back.
 struct Warm {
     /// Nothing up to here is among them.
     after: Offset,
+    /// What is lost: from behind one offset through another.
+    lost: Vec<(Offset, Offset)>,
     entries: Vec<(Vec<ChannelName>, Arc<Entry>)>,
 }
 
@@ -47,9 +61,20 @@ impl History {
         retention: &Retention,
     ) -> Result<Self, JournalError> {
         let warm = Warm::read(&*journal, retention).await?;
-        let event = |record| decode(record).map(|(event, _)| event);
+        let event = |record| record::decode(record, &mut Names::default()).map(|(event, _)| event);
         let recent = Recent::read(&*journal, event).await;
+        let cursors = journal.cursors().into_iter();
+        let closed = cursors.filter_map(|(cursor, at)| {
+            let name = record::name(cursor.strip_prefix(CLOSED)?)?;
+            Some((name, at.into()))
+        });
+        let pages = Pages::new(Arc::clone(&journal));
+        for (after, through) in &warm.lost {
+            pages.lost(*after, *through);
+        }
         Ok(Self {
+            closed: Mutex::new(closed.collect()),
+            pages: Arc::new(pages),
             journal,
             turns: Turns::new(recent),
             warm: Mutex::new(Some(warm)),
@@ -79,25 +104,32 @@ impl History {
             Recent::announce(&*self.journal);
         }
         let records = events.iter();
-        let records = records.map(|(event, channels)| encode(event, channels));
+        let records = records.map(|(event, channels)| record::encode(event, channels));
         let first = self.journal.append(records.collect()).await?;
         Ok(first.into())
     }
 
-    /// Where a channel of this name was closed last: what is in front of that is not for who follows it now.
+    /// Where a channel of this name was closed last.
     pub(super) fn closed_at(&self, name: &ChannelName) -> Offset {
-        let cursors = self.journal.cursors().into_iter();
-        let mut closed = cursors.filter(|(cursor, _)| {
-            let channel = cursor.strip_prefix(CLOSED);
-            channel == Some(name.as_str())
-        });
-        closed.next().map_or(Offset::ORIGIN, |(_, at)| at.into())
+        let closed = self.closed.lock();
+        closed.get(name).copied().unwrap_or(Offset::ORIGIN)
     }
 
     /// Notes that a channel is closed, at `head`.
     pub(super) fn close(&self, name: &ChannelName, head: Offset) {
+        self.closed.lock().insert(name.clone(), head);
         let cursor = format!("{CLOSED}{name}");
         self.journal.set_cursor(&cursor, Some(head.get()));
+    }
+
+    /// What a channel reads back of it.
+    pub(super) fn pages(&self) -> &Arc<Pages> {
+        &self.pages
+    }
+
+    /// Lets go of pages that nobody looks at.
+    pub(super) fn expire(&self, now: Instant) {
+        self.pages.expire(now);
     }
 
     /// What a channel of this name starts with: the offset in front of it, and the entries.
@@ -138,37 +170,39 @@ impl Warm {
         let mut next = bounds.next.saturating_sub(events).max(bounds.oldest);
         let mut warm = Self {
             after: Offset::from(next).before(),
+            lost: Vec::new(),
             entries: Vec::new(),
         };
-        let (now, clock) = (Instant::now(), SystemTime::now());
-        let mut bytes = 0;
+        let mut names = Names::default();
+        let clock = (Instant::now(), SystemTime::now());
         while next < bounds.next {
             let page = journal.read(next, PAGE).await?;
             if page.next <= next {
                 break;
             }
-            next = page.next;
             for record in page.records {
-                let Some((event, channels)) = decode(record.bytes) else {
+                let Some((event, channels)) = record::decode(record.bytes, &mut names) else {
                     tracing::error!(
                         offset = record.offset,
                         "an event of the history cannot be read back"
                     );
                     continue;
                 };
-                let age = clock.duration_since(record.at).unwrap_or_default();
+                warm.pass_hole(next, record.offset);
+                next = record.offset + 1;
                 let position = Position {
                     epoch,
                     offset: record.offset.into(),
                 };
-                // Older than the machine is up: what matters is that it is old.
-                let appended = now.checked_sub(age).unwrap_or(now);
+                let appended = Stored::new(record.at).appended(clock);
                 let entry = Arc::new(Entry::new(position, event, appended));
-                bytes += entry.size();
                 warm.entries.push((channels, entry));
             }
+            warm.pass_hole(next, page.next);
+            next = page.next;
         }
         // More than one channel may retain is of no use, and the newest are wanted most.
+        let mut bytes: usize = warm.entries.iter().map(|(_, entry)| entry.size()).sum();
         let mut surplus = 0;
         for (_, entry) in &warm.entries {
             if bytes <= retention.bytes {
@@ -181,40 +215,14 @@ impl Warm {
         warm.entries.drain(..surplus);
         Ok(warm)
     }
-}
 
-/// The channels, each with its length in 16 bits behind their number in 16 bits, and the event's record.
-fn encode(event: &Event, channels: &[ChannelName]) -> Bytes {
-    let mut record = Vec::new();
-    // An event goes to a few channels, and names have limits far below these.
-    record.put_u16_le(channels.len().try_into().unwrap_or(u16::MAX));
-    for name in channels.iter().take(u16::MAX.into()) {
-        let name = name.as_str().as_bytes();
-        record.put_u16_le(name.len().try_into().unwrap_or(u16::MAX));
-        record.put_slice(name);
-    }
-    if event.to_record(&mut record).is_err() {
-        // It is delivered all the same; its place in the order is kept.
-        record.clear();
-    }
-    record.into()
-}
-
-fn decode(mut record: Bytes) -> Option<(Event, Vec<ChannelName>)> {
-    let count = record.try_get_u16_le().ok()?;
-    let mut channels = Vec::with_capacity(count.into());
-    for _ in 0..count {
-        let length = usize::from(record.try_get_u16_le().ok()?);
-        if record.len() < length {
-            return None;
+    /// Where something is lost, it begins anew: nobody is to read over that without being told.
+    fn pass_hole(&mut self, expected: u64, next: u64) {
+        if next > expected {
+            self.after = Offset::from(next).before();
+            self.lost
+                .push((Offset::from(expected).before(), self.after));
+            self.entries.clear();
         }
-        let name = record.split_to(length);
-        let name = str::from_utf8(&name).ok()?;
-        channels.push(match name.strip_prefix('/')? {
-            "" => ChannelName::root(),
-            instance => ChannelName::of_instance(instance).ok()?,
-        });
     }
-    let event = Event::from_record(record).ok()?;
-    Some((event, channels))
 }

@@ -73,15 +73,6 @@ impl Ring {
         self.evicted
     }
 
-    /// The offset in front of everything that is retained.
-    pub(super) fn earliest(&self) -> Offset {
-        if self.slots.is_empty() {
-            self.newest
-        } else {
-            self.evicted
-        }
-    }
-
     pub(super) fn append(&mut self, entry: Arc<Entry>, retention: &Retention) {
         let now = entry.appended;
         self.newest = entry.position.offset;
@@ -143,8 +134,27 @@ impl Ring {
             .partition_point(|slot| slot.entry.appended < from);
         match before.checked_sub(1).and_then(|at| self.slots.get(at)) {
             Some(slot) => slot.entry.position.offset,
-            None => self.earliest(),
+            None if self.slots.is_empty() => self.newest,
+            None => self.evicted,
         }
+    }
+
+    /// As [`offset_before`](Self::offset_before), if an entry of an earlier time is retained.
+    pub(super) fn offset_within(&self, time: SystemTime) -> Option<Offset> {
+        let now = Instant::now();
+        let age = SystemTime::now().duration_since(time).unwrap_or_default();
+        let from = now.checked_sub(age)?;
+        let oldest = self.slots.front()?.entry.appended;
+        (oldest < from).then(|| self.offset_before(time))
+    }
+
+    /// The place of a cursor that has everything.
+    pub(super) fn end(&self) -> u64 {
+        self.first - 1 + self.slots.len() as u64
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
     }
 
     /// Entries and bytes that lie in front of a cursor at `place`.

@@ -3,8 +3,8 @@
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use super::Position;
 use super::cursor::Gap;
+use super::{Offset, Position};
 
 /// From where a client wants to be served, as text: `<epoch>:<offset>`, a time as in RFC 3339, `-5m`, or `earliest`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +31,27 @@ pub struct Resume {
     pub from: Position,
     /// The newest position there is.
     pub head: Position,
-    /// What it does not get any more. `None`: everything since what it asked for.
+    /// What it does not get any more, at least in part. `None`: everything since what it asked for.
     pub gap: Option<Gap>,
+    /// The time that it asked for, if that begins somewhere behind `from`.
+    pub(super) since: Option<SystemTime>,
+    /// Of what is lost up to here, it is told with the gap.
+    pub(super) told: Offset,
+}
+
+// === impl Resume ===
+
+impl Resume {
+    /// Behind `at`, where nothing waits for it.
+    pub fn at_head(at: Position) -> Self {
+        Self {
+            from: at,
+            head: at,
+            gap: None,
+            since: None,
+            told: Offset::ORIGIN,
+        }
+    }
 }
 
 // === impl Since ===

@@ -243,6 +243,17 @@ impl Journal for Disk {
         }
     }
 
+    fn seek_roughly(&self, time: SystemTime) -> Option<u64> {
+        let (time, state) = (millis(time), self.shared.state.lock());
+        let mut segments = state.segments.iter().map(|it| &it.summary);
+        let found = segments.find(|it| it.records > 0 && it.newest >= time);
+        let Some(found) = found else {
+            return Some(state.next);
+        };
+        let may_be_gone = found.first == state.oldest() && found.oldest >= time;
+        (found.first == 1 || !may_be_gone).then_some(found.first)
+    }
+
     async fn appended(&self, next: u64) {
         // The sender lives as long as this does.
         let mut newest = self.shared.next.subscribe();

@@ -117,11 +117,13 @@ impl Journal for Memory {
     }
 
     async fn seek(&self, time: SystemTime) -> Result<u64, JournalError> {
+        Ok(self.state.lock().seek(time))
+    }
+
+    fn seek_roughly(&self, time: SystemTime) -> Option<u64> {
         let state = self.state.lock();
-        let mut blocks = state.blocks.blocks.iter();
-        // The clock may have been set back: the times need not be in order.
-        let found = blocks.find(|block| block.at >= millis(time));
-        Ok(found.map_or(state.next, |block| block.first))
+        let found = state.seek(time);
+        (found == 1 || found > state.oldest()).then_some(found)
     }
 
     async fn appended(&self, next: u64) {
@@ -196,6 +198,13 @@ impl State {
             }
             self.pop();
         }
+    }
+
+    fn seek(&self, time: SystemTime) -> u64 {
+        let mut blocks = self.blocks.blocks.iter();
+        // The clock may have been set back: the times need not be in order.
+        let found = blocks.find(|block| block.at >= millis(time));
+        found.map_or(self.next, |block| block.first)
     }
 
     fn oldest(&self) -> u64 {

@@ -129,7 +129,7 @@ impl<S: Session> Polling<S> {
         // Under the lock, so that a WebSocket which takes the session over is the one that is told from then on.
         match self.client.told(cx) {
             Some(Told::Close(reason)) => return self.over(state, reason),
-            Some(Told::Finish) if !state.is_behind() => return self.over(state, "shutdown"),
+            Some(Told::Finish) if !state.is_owed() => return self.over(state, "shutdown"),
             _ => {}
         }
         while sleep.as_mut().poll(cx).is_ready() {
@@ -289,9 +289,9 @@ impl<S: Session> State<S> {
         }
     }
 
-    fn is_behind(&self) -> bool {
+    fn is_owed(&self) -> bool {
         let session = self.session.as_ref();
-        !self.out.is_empty() || session.is_some_and(Session::is_behind)
+        !self.out.is_empty() || session.is_some_and(Session::is_owed)
     }
 
     /// What waits, as a body; `None`, and the task will be woken, when nothing does.

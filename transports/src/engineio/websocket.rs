@@ -137,7 +137,15 @@ impl<S: Session> Websocket<S> {
                 cx.waker().wake_by_ref();
                 false
             }
-            Poll::Ready(Ok(())) => self.inner.session.is_behind(),
+            Poll::Ready(Ok(())) => {
+                let session = &self.inner.session;
+                if session.is_behind() && !session.is_owed() {
+                    // It reads the history, which concerns it alone.
+                    cx.waker().wake_by_ref();
+                    return false;
+                }
+                session.is_behind()
+            }
             Poll::Ready(Err(close)) => {
                 self.broken = Some(close);
                 cx.waker().wake_by_ref();
@@ -209,7 +217,7 @@ impl<S: Session> Websocket<S> {
         {
             return Poll::Ready(reason);
         }
-        if self.inner.finishing && !self.is_behind() {
+        if self.inner.finishing && !self.is_owed() {
             return Poll::Ready("shutdown");
         }
         if reads && !self.is_held() || writes {
@@ -229,8 +237,8 @@ impl<S: Session> Websocket<S> {
         }
     }
 
-    fn is_behind(&self) -> bool {
-        self.socket.is_behind() || !self.inner.out.is_empty() || self.inner.session.is_behind()
+    fn is_owed(&self) -> bool {
+        self.socket.is_behind() || !self.inner.out.is_empty() || self.inner.session.is_owed()
     }
 
     /// Whether nothing more is read until answers are taken.

@@ -219,21 +219,14 @@ impl Member {
         let signer = &self.shared.signer;
         if recover && let Some((resume, pid)) = wish.recovered(signer, channel) {
             return Ok(Entrance {
-                start: Start::After(resume.from.offset),
+                start: Start::Resume(resume),
                 pid: Some(pid.to_owned()),
                 ready: wish.since.is_some().then_some(resume),
                 form,
             });
         }
         let resume = match wish.since {
-            None => {
-                let head = channel.head();
-                Resume {
-                    from: head,
-                    head,
-                    gap: None,
-                }
-            }
+            None => Resume::at_head(channel.head()),
             Some(since) => {
                 let since: Since = since.as_str().unwrap_or_default().parse().map_err(
                     |error: evows_core::hub::InvalidSince| Refused::Since(error.to_string()),
@@ -242,7 +235,7 @@ impl Member {
             }
         };
         Ok(Entrance {
-            start: Start::After(resume.from.offset),
+            start: Start::Resume(resume),
             pid: recover.then(|| signer.sign(channel.name().as_str(), resume.from)),
             ready: wish.since.is_some().then_some(resume),
             form,
@@ -315,6 +308,10 @@ impl Session for Member {
 
     fn is_behind(&self) -> bool {
         self.feed.is_behind()
+    }
+
+    fn is_owed(&self) -> bool {
+        self.feed.is_owed()
     }
 
     fn bytes_behind(&self) -> u64 {

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use evows_core::Event;
@@ -42,7 +43,7 @@ const PATIENCE: u32 = 16;
 pub(super) struct Pump {
     options: Options,
     state: Mutex<State>,
-    /// Told when somebody joins or leaves, and when the channel closes.
+    /// Told when somebody joins or leaves, when the channel closes, and when the history was read for somebody.
     changed: Notify,
     idle: AtomicBool,
 }
@@ -94,6 +95,8 @@ struct Round {
     prepared: VecDeque<Arc<Prepared>>,
     entries: Vec<Arc<Entry>>,
     emitted: usize,
+    /// The pump's.
+    waker: Waker,
 }
 
 // === impl Pump ===
@@ -216,7 +219,10 @@ impl Pump {
             let Some(channel) = channel else { continue };
             let round = match &mut round {
                 Some(round) if Arc::ptr_eq(&round.channel, &channel) => round,
-                other => other.insert(Round::new(channel, self.options.clone())),
+                other => {
+                    let waker = Waker::from(Arc::clone(&self));
+                    other.insert(Round::new(channel, self.options.clone(), waker))
+                }
             };
             // Taken before the members are served: what comes meanwhile wakes it.
             let mut lead = round.channel.follow(Start::Head);
@@ -241,6 +247,12 @@ impl Pump {
     }
 }
 
+impl Wake for Pump {
+    fn wake(self: Arc<Self>) {
+        self.changed.notify_one();
+    }
+}
+
 // === impl Member ===
 
 impl Member {
@@ -252,7 +264,7 @@ impl Member {
 // === impl Round ===
 
 impl Round {
-    fn new(channel: Arc<Channel>, options: Options) -> Self {
+    fn new(channel: Arc<Channel>, options: Options, waker: Waker) -> Self {
         let component = Component::new(Arc::clone(options.clients.component()));
         let deliveries = options
             .clients
@@ -268,6 +280,7 @@ impl Round {
             prepared: VecDeque::new(),
             entries: Vec::new(),
             emitted: 0,
+            waker,
         }
     }
 
@@ -281,7 +294,7 @@ impl Round {
         let mut at = 0;
         while let Some(member) = members.get_mut(at) {
             match self.advance(member) {
-                Progress::CaughtUp => {}
+                Progress::CaughtUp | Progress::Fetching => {}
                 Progress::More => pass.more = true,
                 Progress::Stalled => {
                     pass.stalled = true;
@@ -310,13 +323,10 @@ impl Round {
         }
         let written = member.client.written();
         let most = member.client.room(written).min(BURST);
-        let mut entries = std::mem::take(&mut self.entries);
-        let gap = member.cursor.read(most.max(1), &mut entries);
-        if gap.is_some() {
-            entries.clear();
-            self.entries = entries;
-            return self.give_up(member, "gap");
-        }
+        let mut entries = match self.read(member, most.max(1)) {
+            Ok(entries) => entries,
+            Err(progress) => return progress,
+        };
         let (mut delivered, mut bytes) = (0, 0);
         let mut progress = if entries.len() < most.max(1) {
             Progress::CaughtUp
@@ -401,6 +411,25 @@ impl Round {
             return Progress::More;
         }
         progress
+    }
+
+    /// What lies in front of a client, or how its turn ends instead.
+    fn read(&mut self, member: &mut Member, most: usize) -> Result<Vec<Arc<Entry>>, Progress> {
+        let mut entries = std::mem::take(&mut self.entries);
+        if member.cursor.read(most, &mut entries).is_some() {
+            entries.clear();
+            self.entries = entries;
+            return Err(self.give_up(member, "gap"));
+        }
+        if entries.is_empty() && member.cursor.is_behind() {
+            self.entries = entries;
+            let cx = &Context::from_waker(&self.waker);
+            return Err(match member.cursor.poll_fetched(cx) {
+                Poll::Ready(()) => Progress::More,
+                Poll::Pending => Progress::Fetching,
+            });
+        }
+        Ok(entries)
     }
 
     fn waits_for_root(&self, member: &Member, entry: &Entry) -> bool {
@@ -498,6 +527,8 @@ fn label(reason: DisconnectReason) -> Option<&'static str> {
 /// How a client's turn went.
 enum Progress {
     CaughtUp,
+    /// The pump is told when the history has been read for it.
+    Fetching,
     More,
     /// Its queue is full.
     Stalled,
