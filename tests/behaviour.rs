@@ -13,6 +13,7 @@ mod behaviour {
     mod diagnostics;
     mod faults;
     mod harness;
+    mod history;
     mod inbound;
     mod resume;
     mod shutdown;

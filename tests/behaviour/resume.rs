@@ -11,7 +11,7 @@ use super::harness::{Evows, Frames, KEY, Listener, Load, Setup, message};
 const CONNECTIONS: [&[&str]; 3] = [&["websocket"], &["polling"], &["polling", "websocket"]];
 
 /// A client in raw frames that has joined a namespace.
-struct Member {
+pub(super) struct Member {
     frames: Frames,
     /// How a packet names its namespace.
     name: String,
@@ -23,7 +23,7 @@ struct Member {
 
 impl Member {
     /// Joins `/` with the global key.
-    async fn join(evows: &Evows, auth: &Value) -> Self {
+    pub(super) async fn join(evows: &Evows, auth: &Value) -> Self {
         Self::of(Frames::connect(evows).await, "", auth).await
     }
 
@@ -40,7 +40,7 @@ impl Member {
         }
     }
 
-    fn pid(&self) -> &str {
+    pub(super) fn pid(&self) -> &str {
         self.joined["pid"].as_str().expect("a pid")
     }
 
@@ -62,7 +62,7 @@ impl Member {
     }
 
     /// The next event must be a message; gives its id and its position, which comes behind the envelope.
-    async fn message(&mut self) -> (String, String) {
+    pub(super) async fn message(&mut self) -> (String, String) {
         let (_, arguments) = self.event().await;
         let [envelope, Value::String(position)] = &*arguments else {
             panic!("not an envelope and a position: {arguments:?}");
@@ -71,7 +71,7 @@ impl Member {
     }
 
     /// The ids of the next messages must be these.
-    async fn gets(&mut self, ids: impl IntoIterator<Item = u64>) {
+    pub(super) async fn gets(&mut self, ids: impl IntoIterator<Item = u64>) {
         for id in ids {
             assert_eq!(self.message().await.0, id.to_string());
         }

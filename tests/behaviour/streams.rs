@@ -21,29 +21,29 @@ const BOTH: &str =
     "[transports.plain]\ntype = \"websocket\"\n[transports.events]\ntype = \"sse\"\n";
 
 /// A plain WebSocket.
-struct Plain(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub(super) struct Plain(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 /// A stream of server-sent events.
-struct Events(BufReader<TcpStream>);
+pub(super) struct Events(BufReader<TcpStream>);
 
 /// One of them.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Event {
+pub(super) struct Event {
     id: String,
-    name: String,
-    data: Value,
+    pub(super) name: String,
+    pub(super) data: Value,
 }
 
 // === impl Plain ===
 
 impl Plain {
-    async fn open(evows: &Evows, path: &str) -> Result<Self, Error> {
+    pub(super) async fn open(evows: &Evows, path: &str) -> Result<Self, Error> {
         let url = format!("ws://{}{path}", evows.address());
         connect_async(url).await.map(|(socket, _)| Self(socket))
     }
 
     /// The next message; `None` when the connection is closed.
-    async fn next(&mut self) -> Option<Value> {
+    pub(super) async fn next(&mut self) -> Option<Value> {
         loop {
             let next = tokio::time::timeout(PATIENCE, self.0.next()).await;
             match next.expect("a message comes") {
@@ -61,7 +61,7 @@ impl Plain {
 // === impl Events ===
 
 impl Events {
-    async fn open(evows: &Evows, path: &str, headers: &str) -> (String, Self) {
+    pub(super) async fn open(evows: &Evows, path: &str, headers: &str) -> (String, Self) {
         let stream = TcpStream::connect(evows.address()).await.unwrap();
         let mut stream = BufReader::new(stream);
         // In this version of HTTP an answer is not cut into chunks.
@@ -87,7 +87,7 @@ impl Events {
     }
 
     /// The next event.
-    async fn next(&mut self) -> Event {
+    pub(super) async fn next(&mut self) -> Event {
         let (mut event, mut data) = (Event::default(), String::new());
         loop {
             let line = self.line().await;
@@ -111,7 +111,7 @@ fn offset(position: &Value) -> u64 {
     offset.parse().unwrap()
 }
 
-fn id(envelope: &Value) -> &str {
+pub(super) fn id(envelope: &Value) -> &str {
     envelope["data"]["key"]["id"].as_str().unwrap()
 }
 
