@@ -15,6 +15,7 @@ mod ledger;
 mod packet;
 mod poster;
 mod process;
+mod replay;
 mod report;
 mod restart;
 mod returning;
@@ -51,6 +52,8 @@ enum Scenario {
     Storm(storm::Options),
     /// Stop and start an evows under its clients; measure how they come back.
     Restart(restart::Options),
+    /// Start with much history, and let clients read all of it.
+    Replay(replay::Options),
     /// Let a few clients stop reading; measure what the others notice.
     Stall(stall::Options),
     /// Append records to a journal on the disk: throughput, against a plain file.
@@ -104,6 +107,7 @@ impl Scenario {
             Self::Fanout(options) => fanout::run(options).await,
             Self::Storm(options) => storm::run(options).await,
             Self::Restart(options) => restart::run(options).await,
+            Self::Replay(options) => replay::run(options).await,
             Self::Stall(options) => stall::run(options).await,
             Self::Journal(options) => journal::run(options).await,
         }
@@ -114,6 +118,7 @@ impl Scenario {
             Self::Fanout(options) => options.server.format,
             Self::Storm(options) => options.server.format,
             Self::Restart(options) => options.server.format,
+            Self::Replay(options) => options.server.format,
             Self::Stall(options) => options.server.format,
             Self::Journal(options) => options.format,
         }

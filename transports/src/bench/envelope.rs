@@ -46,6 +46,33 @@ impl Request {
     }
 }
 
+/// A whole request to post events with these numbers, whose texts are random letters and digits.
+pub(super) fn batch(
+    server: SocketAddr,
+    instance: &str,
+    size: usize,
+    numbers: std::ops::Range<u64>,
+) -> Vec<u8> {
+    let padding = size.saturating_sub(envelope(instance, "").len());
+    let mut body = String::from("[");
+    for number in numbers {
+        let text: String = std::iter::repeat_with(fastrand::alphanumeric)
+            .take(padding)
+            .collect();
+        let number = format!("{number:0DIGITS$}");
+        let comma = if body.len() > 1 { "," } else { "" };
+        body.push_str(comma);
+        body.push_str(&envelope(instance, &text).replacen(&"0".repeat(DIGITS), &number, 1));
+    }
+    body.push(']');
+    let head = format!(
+        "POST /webhook HTTP/1.1\r\nHost: {server}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head, body].concat().into_bytes()
+}
+
 fn envelope(instance: &str, text: &str) -> String {
     json!({
         "event": "messages.upsert",

@@ -105,7 +105,7 @@ impl Options {
             let config = format!(
                 "[server]\nlisten = \"{}\"\ndata_dir = \"data\"\napi_key = \"{KEY}\"\n\
                  max_connections = 20_000\nmax_connections_per_address = 20_000\n\
-                 [history]\nenabled = {}\n\
+                 [history]\nenabled = {}\nmax_size = \"4GiB\"\nmax_events = 100_000_000\n\
                  [sources.in]\ntype = \"webhook\"\n\
                  [sinks.out]\ntype = \"socketio\"\ninputs = [\"in\"]\npolicy = \"{policy}\"\n\
                  [sinks.out.transport]\nengine = \"{engine}\"\n",
@@ -130,6 +130,11 @@ impl Options {
         (!name.is_empty()).then(|| name.to_owned())
     }
 
+    /// Whether it has a history.
+    pub(super) fn has_history(&self) -> bool {
+        self.history
+    }
+
     /// Whether the server is a child, which can be stopped and started.
     pub(super) fn has_child(&self) -> bool {
         self.engine.is_some()
@@ -143,6 +148,12 @@ impl Server {
     pub(super) fn watched(&self) -> Option<Watched> {
         let child = self.child.as_ref().and_then(|child| child.process.id());
         child.or(self.pid).map(Watched::new)
+    }
+
+    /// The folder that the child works in.
+    pub(super) fn folder(&self) -> std::path::PathBuf {
+        let folder = self.child.as_ref().map(|child| child.folder.path());
+        folder.unwrap_or(std::path::Path::new(".")).to_owned()
     }
 
     /// Stops the child with `signal` and waits until it is gone.
