@@ -178,3 +178,21 @@ async fn a_slow_plain_client_reads_on_from_the_disk() {
         assert!(id(&plain.next().await.unwrap()) == wanted, "{wanted:.10}");
     }
 }
+
+#[tokio::test]
+async fn the_copy_of_the_root_comes_first_however_far_behind_that_is() {
+    let evows = evows().await;
+    let mut frames = Frames::connect(&evows).await;
+    frames.join("/a").await;
+    frames.send(r#"40{"since":"earliest"}"#).await;
+    post(&evows, COUNT..COUNT + 2).await;
+    let (mut root, mut a) = (0, 0);
+    while (root, a) != (COUNT + 2, 1) {
+        let packet = frames.text().await;
+        root += u64::from(packet.starts_with(r#"42["messages.upsert""#));
+        if packet.starts_with(r#"42/a,["messages.upsert""#) {
+            a += 1;
+            assert!(root > COUNT, "only {root} of the root's were there");
+        }
+    }
+}
