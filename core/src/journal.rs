@@ -238,6 +238,7 @@ pub async fn open(path: PathBuf, options: Options) -> Result<Arc<dyn Journal>, J
 
 /// Says that this binary has no journals on the disk.
 #[cfg(not(feature = "disk"))]
+#[expect(clippy::unused_async, reason = "as with the feature")]
 pub async fn open(path: PathBuf, _: Options) -> Result<Arc<dyn Journal>, JournalError> {
     let error = io::Error::new(
         io::ErrorKind::Unsupported,

@@ -6,4 +6,5 @@ mod cut;
 pub mod file;
 pub mod socketio;
 pub mod stdout;
+#[cfg(feature = "webhook")]
 pub mod webhook;

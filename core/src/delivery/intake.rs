@@ -9,10 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::progress::Progress;
 use super::store::Waiting;
-use crate::Event;
+use crate::config::WhenFull;
 use crate::journal::{Journal, Limit, Record};
 use crate::plugin::Destination;
 use crate::topology::queue::Receiver;
+use crate::{Event, Outcome};
 
 /// How often cursors are remembered at most.
 const SAVE_EVERY: Duration = Duration::from_millis(100);
@@ -40,6 +41,7 @@ pub(crate) enum Intake {
 /// A buffer on disk, as the worker sees it.
 pub(crate) struct Spool {
     journal: Arc<dyn Journal>,
+    when_full: WhenFull,
     pub(super) progress: Progress,
     pub(super) waiting: Arc<Waiting>,
     /// Given when nothing more will be stored.
@@ -105,6 +107,7 @@ impl Intake {
 impl Spool {
     pub(crate) fn new(
         journal: Arc<dyn Journal>,
+        when_full: WhenFull,
         waiting: Arc<Waiting>,
         stored: CancellationToken,
         leave: CancellationToken,
@@ -114,6 +117,7 @@ impl Spool {
         let now = Instant::now();
         Self {
             journal,
+            when_full,
             progress,
             waiting,
             stored,
@@ -156,6 +160,20 @@ impl Spool {
                 None
             }
         }
+    }
+
+    /// How events ended that the journal does not have any more, though nobody was done with them.
+    pub(super) fn gone(&self) -> (Outcome, &'static str) {
+        if self.when_full == WhenFull::DropOldest {
+            (Outcome::Shed, "drop_oldest")
+        } else {
+            (Outcome::Failed, "damaged")
+        }
+    }
+
+    /// Whether it has dropped something from this offset on.
+    pub(super) fn has_dropped(&self, from: u64) -> bool {
+        self.when_full == WhenFull::DropOldest && self.journal.bounds().oldest > from
     }
 
     /// Somebody has read on, or could not.

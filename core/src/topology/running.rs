@@ -158,7 +158,8 @@ impl Running {
         );
         self.sinks
             .spawn(store.run(self.cut_sinks.clone(), stored.clone()));
-        let spool = Spool::new(journal, waiting, stored, self.leave.clone());
+        let leave = self.leave.clone();
+        let spool = Spool::new(journal, when_full, waiting, stored, leave);
         let backlog = spool.backlog();
         ledger.set_buffered(backlog);
         if backlog > 0 {

@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{ValueEnum, value_parser};
 use evows_core::bytes::Bytes;
 use evows_core::cli::Format;
-use evows_core::journal::{Disk, Durability, Journal, JournalError, Retention};
+use evows_core::journal::{self, Durability, Journal, JournalError, Retention};
 use serde_json::{Value, json};
 
 use super::{Error, ratio};
@@ -78,7 +79,7 @@ pub(super) async fn run(options: &Options) -> Result<Value, Error> {
     // Before and after the journal: other work on the machine is no constant.
     let before = plain(&folder.path().join("before"), &records, options, time / 2)?;
     let path = folder.path().join("journal");
-    let journal = open(&path, options)?;
+    let journal = open(&path, options).await?;
     let rate = append(&journal, &records, options, time).await?;
     let bounds = journal.bounds();
     if !options.keep {
@@ -88,7 +89,7 @@ pub(super) async fn run(options: &Options) -> Result<Value, Error> {
     }
     drop(journal);
     let start = Instant::now();
-    let opened = open(&path, options)?;
+    let opened = open(&path, options).await?;
     let opening = start.elapsed();
     let found = opened.bounds();
     opened.close().await.map_err(failed)?;
@@ -116,7 +117,7 @@ pub(super) async fn run(options: &Options) -> Result<Value, Error> {
     }))
 }
 
-fn open(path: &Path, options: &Options) -> Result<Disk, Error> {
+async fn open(path: &Path, options: &Options) -> Result<Arc<dyn Journal>, Error> {
     let durability = match options.sync {
         Sync::Always => Durability::Always,
         Sync::Interval => Durability::Interval(INTERVAL),
@@ -126,15 +127,17 @@ fn open(path: &Path, options: &Options) -> Result<Disk, Error> {
         bytes: KEPT,
         ..Retention::default()
     };
-    let options = evows_core::journal::Options {
+    let options = journal::Options {
         durability,
         retention,
     };
-    Disk::open(path, options).map_err(failed)
+    journal::open(path.to_owned(), options)
+        .await
+        .map_err(failed)
 }
 
 async fn append(
-    journal: &Disk,
+    journal: &Arc<dyn Journal>,
     records: &Rc<Vec<Bytes>>,
     options: &Options,
     time: Duration,

@@ -33,6 +33,12 @@ impl Worker {
             let Intake::Spool(spool) = intake else {
                 return;
             };
+            // What the journal has no more, it dropped to make room; or it was damaged.
+            let gone = offset.saturating_sub(spool.progress.next());
+            if gone > 0 {
+                let (outcome, reason) = spool.gone();
+                self.ledger.end(outcome, reason, gone);
+            }
             spool.progress.read_to(offset + 1);
             spool.touch();
             let item = match item {
@@ -99,6 +105,10 @@ impl Worker {
         } else {
             few * 2 + FEW
         };
+        if spool.has_dropped(from) {
+            let sink = self.ledger.component();
+            tracing::warn!(sink = &**sink, %destination, "the full buffer has dropped events that were waiting for a destination which is down");
+        }
         let (now, end) = (Instant::now(), spool.progress.next());
         let mut reached = next.min(end);
         for record in records {

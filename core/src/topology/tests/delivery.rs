@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::parts::{buffer, input, number, source};
 use crate::config::WhenFull;
 use crate::delivery::{BatchPolicy, Delivery, Order};
-use crate::journal::{self, Journal};
+use crate::journal::{self, Journal, Memory};
 use crate::metrics::Metrics;
 use crate::plugin::{Batch, Destination, Sink, SinkError, Source, SourceError};
 use crate::topology::{Outlet, Part, Plan, Running, SinkPart};
@@ -263,6 +263,41 @@ async fn what_a_buffer_on_disk_holds_is_delivered_by_the_next_process() {
     drain(running).await;
     let again = delivered_to(&world, "d1");
     assert_eq!(again, (1..90).step_by(3).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_full_buffer_drops_is_counted() {
+    let world = Arc::new(Mutex::new(World {
+        down: HashSet::from([String::new()]),
+        ..World::default()
+    }));
+    let delivery = Delivery {
+        // One is tried, the rest waits in the journal.
+        order: Order::Strict,
+        ..one_by_one()
+    };
+    let mut sink = scripted(&world, delivery);
+    sink.buffer = buffer(10_000, WhenFull::DropOldest);
+    sink.delivery.retry.attempts = u32::MAX;
+    sink.journal = Some(Arc::new(Memory::new(journal::Retention {
+        bytes: 2_000,
+        ..journal::Retention::default()
+    })));
+    let batches = (0..100).map(|n| (n * 50..(n + 1) * 50).collect());
+    let (mut running, receipts) = start(batches.collect(), sink);
+    running.ended().await;
+    let receipts = std::mem::take(&mut *receipts.lock());
+    for receipt in receipts {
+        assert_eq!(receipt.await, Outcome::Held);
+    }
+    world.lock().down.clear();
+    let report = drain(running).await;
+    let out = report.line("out").unwrap();
+    let (delivered, shed) = (out.ended(Outcome::Delivered), out.ended(Outcome::Shed));
+    assert_eq!(delivered + shed, 5000, "{:?}", out.ended);
+    assert!(delivered > 0 && shed > 1000, "{:?}", out.ended);
+    let got = delivered_to(&world, "");
+    assert!(got.is_sorted() && got.last() == Some(&4999), "{got:?}");
 }
 
 #[tokio::test]
