@@ -6,6 +6,7 @@
 mod account;
 mod connection;
 mod crowd;
+mod delivery;
 mod envelope;
 mod fanout;
 mod frames;
@@ -53,6 +54,8 @@ enum Scenario {
     Restart(restart::Options),
     /// Let a few clients stop reading; measure what the others notice.
     Stall(stall::Options),
+    /// Post events on to HTTP endpoints that fail, or as many as can be: order, loss, latency, memory, throughput.
+    Delivery(delivery::Options),
     /// Append records to a journal on the disk: throughput, against a plain file.
     Journal(journal::Options),
 }
@@ -105,6 +108,7 @@ impl Scenario {
             Self::Storm(options) => storm::run(options).await,
             Self::Restart(options) => restart::run(options).await,
             Self::Stall(options) => stall::run(options).await,
+            Self::Delivery(options) => delivery::run(options).await,
             Self::Journal(options) => journal::run(options).await,
         }
     }
@@ -115,6 +119,7 @@ impl Scenario {
             Self::Storm(options) => options.server.format,
             Self::Restart(options) => options.server.format,
             Self::Stall(options) => options.server.format,
+            Self::Delivery(options) => options.format,
             Self::Journal(options) => options.format,
         }
     }
