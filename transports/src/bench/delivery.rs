@@ -22,7 +22,7 @@ use super::{Error, ledger};
 /// Between two looks at a count that is waited for.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long nothing may arrive before what is missing is taken for lost.
-const QUIET: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_mins(1);
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("what").required(true))]

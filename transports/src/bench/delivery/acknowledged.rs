@@ -1,10 +1,9 @@
 //! Posts that are answered when their event is delivered, against posts that are answered when it is taken.
 //!
 //! With a buffer in memory, the latter go to a sink with `required = false`, for which no source waits; with one on disk, to a
-//! required sink, for which a source waits until the event is stored.
+//! required sink, for which a source waits until the event is stored. A turn lasts until all of it is delivered.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -17,15 +16,13 @@ use super::receiver::Receiver;
 use super::senders::Load;
 use super::{Buffer, Options, instances, median, quotient, settle};
 
-/// Time of a turn before anything is counted.
-const WARM_UP: Duration = Duration::from_secs(1);
 /// Events that wait in memory for a sink. Few, because with some sinks they count as delivered.
 const QUEUE: u32 = 1_000;
 
 /// Where events go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Sink {
-    /// To an HTTP endpoint in this process; what arrives there is counted.
+    /// To an HTTP endpoint in this process; what arrives there is counted, until all of a turn is there.
     Webhook,
     /// Into a file; what is answered is counted.
     File,
@@ -153,19 +150,18 @@ impl Side {
             size: options.size,
             rate: None,
         };
-        let senders = load.start(&self.events);
-        tokio::time::sleep(WARM_UP).await;
         let (before, start) = (self.count(options.sink), Instant::now());
+        let senders = load.start(&self.events);
         tokio::time::sleep(options.turn()).await;
-        let (after, time) = (self.count(options.sink), start.elapsed());
-        self.rates
-            .push(ratio(after - before, 1) / time.as_secs_f64());
         senders.stop().await;
         if options.sink == Sink::Webhook {
-            // What waits would be delivered in the next turn.
+            // What is taken faster than it is delivered is paid for here.
             let has_all = || self.inbox.missing(|_| true) == 0;
             settle(has_all, || self.inbox.received()).await;
         }
+        let events = self.count(options.sink) - before;
+        let rate = ratio(events, 1) / start.elapsed().as_secs_f64();
+        self.rates.push(rate.round());
     }
 
     fn count(&self, sink: Sink) -> u64 {

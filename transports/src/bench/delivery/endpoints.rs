@@ -5,10 +5,10 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+use super::super::Error;
 use super::super::packet::Protocol;
 use super::super::process::Watched;
 use super::super::server::Server;
-use super::super::{Error, ledger};
 use super::events::{Events, Inbox};
 use super::receiver::{Failure, Receiver};
 use super::senders::Load;
@@ -35,6 +35,11 @@ pub(super) async fn run(options: &Options, count: u32) -> Result<Value, Error> {
     }
     let failing = receivers.get(..options.dead as usize);
     let failing = failing.unwrap_or_default();
+    let set = |failure| {
+        for receiver in failing {
+            receiver.set(failure);
+        }
+    };
     let is_failing = |instance: usize| instance < failing.len();
     let pipeline = pipeline(buffer);
     let server = Server::launch(options.folder()?, &pipeline, Protocol::default()).await?;
@@ -61,10 +66,10 @@ pub(super) async fn run(options: &Options, count: u32) -> Result<Value, Error> {
         others.take_latency();
         tokio::time::sleep(options.turn()).await;
         well.push(others.take_latency());
-        failing.iter().for_each(|it| it.set(Some(failure)));
+        set(Some(failure));
         tokio::time::sleep(options.turn()).await;
         ill.push(others.take_latency());
-        failing.iter().for_each(|it| it.set(None));
+        set(None);
         let has_all = || dead.missing(is_failing) <= under_way;
         came_back &= settle(has_all, || dead.received()).await;
     }
@@ -116,10 +121,12 @@ fn middle(turns: &[Histogram<u64>], quantile: f64) -> Option<f64> {
 }
 
 fn turns(turns: &[Histogram<u64>]) -> Value {
-    let each: Vec<_> = turns.iter().map(ledger::latency).collect();
+    let each =
+        |quantile| -> Vec<f64> { turns.iter().map(|it| milliseconds(it, quantile)).collect() };
     json!({
         "p50": middle(turns, 0.5),
         "p99": middle(turns, 0.99),
-        "each_turn": each,
+        "p50_each_turn": each(0.5),
+        "p99_each_turn": each(0.99),
     })
 }
