@@ -53,8 +53,6 @@ async fn a_folder_that_becomes_unwritable_is_told_to_whoever_posts_and_passes_wi
         let before = refused();
         set_modes(&evows.data_dir(), 0o500);
         until("posts are refused", || refused() > before + 2).await;
-        let body =
-            json!({"instanceName": format!("new{round}"), "integration": "WHATSAPP-BAILEYS"});
         set_modes(&evows.data_dir(), 0o700);
         poster.go_on(50).await;
     }

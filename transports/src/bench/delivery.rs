@@ -15,8 +15,11 @@ use evows_core::cli::Format;
 use hdrhistogram::Histogram;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use self::receiver::Failure;
+use super::process::Watched;
+use super::server::Server;
 use super::{Error, ledger};
 
 /// Between two looks at a count that is waited for.
@@ -84,6 +87,12 @@ enum Buffer {
     Disk,
 }
 
+/// The CPU time of the server and of this process, from some time on.
+struct Usage {
+    server: Option<Watched>,
+    since: (Instant, Option<Duration>, Duration),
+}
+
 /// Runs it; the result is the report.
 pub(super) async fn run(options: &Options) -> Result<Value, Error> {
     match (options.outage, options.endpoints) {
@@ -111,6 +120,34 @@ impl Options {
     }
 }
 
+// === impl Usage ===
+
+impl Usage {
+    fn start(server: &Server) -> Result<Self, Error> {
+        let server = server.watched();
+        let since = Self::now(server.as_ref())?;
+        Ok(Self { server, since })
+    }
+
+    fn now(server: Option<&Watched>) -> Result<(Instant, Option<Duration>, Duration), Error> {
+        let server = server.map(Watched::cpu).transpose()?;
+        Ok((Instant::now(), server, Watched::myself().cpu()?))
+    }
+
+    /// Adds to a report what part of a core each had. A load that had all of one was the limit.
+    fn report(&self, report: &mut Value) -> Result<(), Error> {
+        let (start, server, own) = self.since;
+        let (end, server_now, own_now) = Self::now(self.server.as_ref())?;
+        let share = |used: Duration| used.as_secs_f64() / (end - start).as_secs_f64();
+        let server = server_now
+            .zip(server)
+            .map(|(now, then): (Duration, _)| now.saturating_sub(then));
+        report["server_cpu_share"] = server.map(share).into();
+        report["generator_cpu_share"] = share(own_now.saturating_sub(own)).into();
+        Ok(())
+    }
+}
+
 // === impl Buffer ===
 
 impl Buffer {
@@ -130,12 +167,12 @@ fn instances(count: u32) -> Vec<String> {
 /// Waits for a condition, for as long as `progress` changes at least once a minute; returns whether it holds.
 async fn settle(mut holds: impl FnMut() -> bool, progress: impl Fn() -> u64) -> bool {
     let mut seen = progress();
-    let mut changed = tokio::time::Instant::now();
+    let mut changed = Instant::now();
     while !holds() {
         tokio::time::sleep(LOOK).await;
         if progress() != seen {
             seen = progress();
-            changed = tokio::time::Instant::now();
+            changed = Instant::now();
         } else if changed.elapsed() > QUIET {
             return false;
         }

@@ -14,7 +14,7 @@ use super::super::{Error, ratio};
 use super::events::{Events, Inbox};
 use super::receiver::Receiver;
 use super::senders::Load;
-use super::{Buffer, Options, instances, median, quotient, settle};
+use super::{Buffer, Options, Usage, instances, median, quotient, settle};
 
 /// Events that wait in memory for a sink. Few, because with some sinks they count as delivered.
 const QUEUE: u32 = 1_000;
@@ -58,6 +58,7 @@ pub(super) async fn run(options: &Options) -> Result<Value, Error> {
     });
     let pipeline = pipeline.concat();
     let server = Server::launch(options.folder()?, &pipeline, Protocol::default()).await?;
+    let usage = Usage::start(&server)?;
     for turn in 0..options.turns {
         // Whoever comes first in one turn comes second in the next.
         let mut sides = [&mut asked, &mut told];
@@ -66,6 +67,8 @@ pub(super) async fn run(options: &Options) -> Result<Value, Error> {
             side.take_turn(options, &server, &names).await;
         }
     }
+    let mut used = json!({});
+    usage.report(&mut used)?;
     server.close().await?;
     let missing = |side: &Side| match options.sink {
         Sink::Webhook => Some(side.inbox.missing(|_| true)),
@@ -95,6 +98,7 @@ pub(super) async fn run(options: &Options) -> Result<Value, Error> {
         "acknowledged": report(&asked),
         "fire_and_forget": report(&told),
         "acknowledged_to_fire_and_forget": quotient(median(asked.rates), median(told.rates)),
+        "used": used,
     }))
 }
 

@@ -12,7 +12,7 @@ use super::super::server::Server;
 use super::events::{Events, Inbox};
 use super::receiver::{Failure, Receiver};
 use super::senders::Load;
-use super::{Buffer, Options, instances, median, milliseconds, quotient, settle};
+use super::{Buffer, Options, Usage, instances, median, milliseconds, quotient, settle};
 
 /// Time before anything is measured.
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -57,6 +57,7 @@ pub(super) async fn run(options: &Options, count: u32) -> Result<Value, Error> {
         rate: Some(options.rate()),
     };
     let senders = load.start(&events);
+    let usage = Usage::start(&server)?;
     tokio::time::sleep(WARM_UP).await;
     let (mut well, mut ill) = (Vec::new(), Vec::new());
     // One event of each that fails may be on its way at any time.
@@ -78,7 +79,7 @@ pub(super) async fn run(options: &Options, count: u32) -> Result<Value, Error> {
     settle(|| missing() == 0, || dead.received() + others.received()).await;
 
     let watched = server.watched();
-    let report = json!({
+    let mut report = json!({
         "endpoints": count,
         "dead": options.dead,
         "failure": failure.as_str(),
@@ -100,6 +101,7 @@ pub(super) async fn run(options: &Options, count: u32) -> Result<Value, Error> {
         "dead_came_back": came_back,
         "resident": watched.as_ref().map(Watched::resident).transpose()?,
     });
+    usage.report(&mut report)?;
     server.close().await?;
     Ok(report)
 }

@@ -18,7 +18,7 @@ use super::super::{Error, ratio};
 use super::events::{Events, Inbox};
 use super::receiver::{Failure, Receiver};
 use super::senders::Load;
-use super::{Options, instances, milliseconds, quotient, settle};
+use super::{Options, Usage, instances, milliseconds, quotient, settle};
 
 /// Time before anything is measured.
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -66,6 +66,7 @@ pub(super) async fn run(options: &Options, seconds: u32) -> Result<Value, Error>
         rate: Some(options.rate()),
     };
     let senders = load.start(&events);
+    let usage = Usage::start(&server)?;
     let mut phases = Vec::new();
     let mut end = |name| {
         phases.push(Phase {
@@ -100,7 +101,7 @@ pub(super) async fn run(options: &Options, seconds: u32) -> Result<Value, Error>
     let has_all = || down.missing(|_| true) + other.missing(|_| true) + clients.missing() == 0;
     settle(has_all, received).await;
 
-    let report = json!({
+    let mut report = json!({
         "outage_seconds": seconds,
         "failure": failure.as_str(),
         "rate": options.rate(),
@@ -124,6 +125,7 @@ pub(super) async fn run(options: &Options, seconds: u32) -> Result<Value, Error>
             "end": resident(&server)?,
         },
     });
+    usage.report(&mut report)?;
     drop((clients, memory));
     server.close().await?;
     Ok(report)
