@@ -4,6 +4,7 @@
 //! `EVOWS_FAKETIME` says where it is if it is in no usual place.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::Ordering;
 
 use super::super::harness::Setup;
@@ -36,8 +37,16 @@ impl Clock {
             folder: tempfile::tempdir().unwrap(),
             library: library?,
         };
+        clock.set("+3y");
+        assert!(clock.year() > this_year(), "it does what it is there for");
         clock.set("+0");
         Some(clock)
+    }
+
+    /// The year that a process finds itself in.
+    fn year(&self) -> u64 {
+        let mut date = Command::new("date");
+        year(date.envs(self.variables()))
     }
 
     fn file(&self) -> PathBuf {
@@ -52,16 +61,31 @@ impl Clock {
     }
 
     /// What a process needs to go by it.
-    fn rule(&self, setup: Setup) -> Setup {
+    fn variables(&self) -> [(&'static str, String); 4] {
         let text = |path: &Path| path.to_str().unwrap().to_owned();
-        setup
-            .env("LD_PRELOAD", &text(&self.library))
-            .env("FAKETIME_TIMESTAMP_FILE", &text(&self.file()))
-            .env("FAKETIME_NO_CACHE", "1")
-            // Timers go by that one, which no system sets.
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-            .env("DONT_FAKE_MONOTONIC", "1")
+        [
+            ("LD_PRELOAD", text(&self.library)),
+            ("FAKETIME_TIMESTAMP_FILE", text(&self.file())),
+            ("FAKETIME_NO_CACHE", "1".to_owned()),
+            // Timers go by the monotonic clock, which nobody sets.
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ]
     }
+
+    fn rule(&self, setup: Setup) -> Setup {
+        let variables = self.variables().into_iter();
+        variables.fold(setup, |setup, (name, value)| setup.env(name, &value))
+    }
+}
+
+fn this_year() -> u64 {
+    year(&mut Command::new("date"))
+}
+
+fn year(date: &mut Command) -> u64 {
+    let output = date.arg("+%Y").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.trim().parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

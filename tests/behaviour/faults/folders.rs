@@ -35,17 +35,10 @@ fn set_modes(folder: &Path, mode: u32) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_folder_that_becomes_unwritable_is_told_to_whoever_posts_and_passes_without_a_restart() {
-    if !can_be_somebody() {
-        return;
-    }
-    let endpoint = Endpoint::default();
-    // Files that are open can be written to: it bites when a new one is needed, which is often with a buffer as small as this.
-    let pipeline = pipeline(&endpoint.serve().await, "");
-    let small = pipeline.replace("\"disk\"", "\"disk\", max_size = \"1MiB\"");
-    assert_ne!(small, pipeline);
-    let evows = Setup::pipeline(&small).user(SOMEBODY).start().await;
+/// Takes the data folder away and gives it back, twice, under an evows that soon needs a new file there: those that are open
+/// can be written to all the same.
+async fn come_and_go(endpoint: &Endpoint, pipeline: &str) {
+    let evows = Setup::pipeline(pipeline).user(SOMEBODY).start().await;
     let poster = Poster::start(evows.address(), 2);
     poster.go_on(50).await;
     for _ in 0..2 {
@@ -57,7 +50,31 @@ async fn a_folder_that_becomes_unwritable_is_told_to_whoever_posts_and_passes_wi
         poster.go_on(50).await;
     }
     let answered = poster.stop().await;
-    check(&evows, &endpoint, &answered).await;
+    check(&evows, endpoint, &answered).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_buffer_that_becomes_unwritable_is_told_to_whoever_posts_and_passes_without_a_restart() {
+    if !can_be_somebody() {
+        return;
+    }
+    let endpoint = Endpoint::default();
+    let pipeline = pipeline(&endpoint.serve().await, "");
+    let small = pipeline.replace("\"disk\"", "\"disk\", max_size = \"1MiB\"");
+    assert_ne!(small, pipeline);
+    come_and_go(&endpoint, &small).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_history_that_becomes_unwritable_is_told_to_whoever_posts_and_passes_without_a_restart() {
+    if !can_be_somebody() {
+        return;
+    }
+    let endpoint = Endpoint::default();
+    let pipeline = pipeline(&endpoint.serve().await, "");
+    let small = pipeline.replace("enabled = true", "enabled = true\nmax_size = \"2MiB\"");
+    assert_ne!(small, pipeline);
+    come_and_go(&endpoint, &small).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
