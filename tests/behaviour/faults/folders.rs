@@ -118,8 +118,16 @@ async fn a_folder_that_cannot_be_written_to_is_named_at_start() {
     std::fs::create_dir(&data).unwrap();
     // Root's own, and readable.
     set_modes(folder.path(), 0o755);
-    let setup = setup("http://127.0.0.1:9/hook", "").data_dir(&data);
-    refuses_to_start(setup.user(SOMEBODY), &data).await;
+    let hint = "check the folder's permissions";
+    refuses_to_start(as_somebody(&data), &data, hint).await;
+    let missing = data.join("missing");
+    let hint = "create it for the user that evows runs as";
+    refuses_to_start(as_somebody(&missing), &missing, hint).await;
+}
+
+fn as_somebody(data: &Path) -> Setup {
+    let setup = setup("http://127.0.0.1:9/hook", "");
+    setup.data_dir(data).user(SOMEBODY)
 }
 
 #[tokio::test]
@@ -132,13 +140,19 @@ async fn a_disk_that_is_read_only_is_named_at_start() {
     mount.args(["-o", "remount,ro"]).arg(disk.0.path());
     assert!(mount.status().unwrap().success());
     let setup = setup("http://127.0.0.1:9/hook", "").data_dir(disk.0.path());
-    refuses_to_start(setup, disk.0.path()).await;
+    refuses_to_start(
+        setup,
+        disk.0.path(),
+        "check the folder's permissions and the disk",
+    )
+    .await;
 }
 
-async fn refuses_to_start(setup: Setup, data: &Path) {
+/// It ends with an error that names the folder and says what to do.
+async fn refuses_to_start(setup: Setup, data: &Path, hint: &str) {
     let ended = setup.spawn().ended().await;
     assert!(!ended.status.success());
     let text = &ended.stderr;
     assert!(text.contains(data.to_str().unwrap()), "{text}");
-    assert!(text.contains("check the folder's permissions"), "{text}");
+    assert!(text.contains(hint), "{text}");
 }
