@@ -22,6 +22,8 @@ use super::{Options, Usage, instances, milliseconds, quotient, settle};
 
 /// Time before anything is measured.
 const WARM_UP: Duration = Duration::from_secs(2);
+/// Time that catching up may take, beside twice the outage's.
+const LONGEST_WAIT: Duration = Duration::from_mins(2);
 /// Between two looks at the server's memory.
 const LOOK_AT_MEMORY: Duration = Duration::from_millis(250);
 /// Where it is level, an endpoint lacks no more than what was posted in a part of a second: this one.
@@ -91,8 +93,13 @@ pub(super) async fn run(options: &Options, seconds: u32) -> Result<Value, Error>
     let up = Instant::now();
     let level = u64::from(options.rate()) / LEVEL + LEVEL;
     let is_level = || events.accepted().saturating_sub(down.received()) <= level;
-    let caught_up = settle(is_level, || down.received()).await;
-    let caught_up = caught_up.then(|| up.elapsed().as_secs_f64());
+    let had = down.received();
+    // One that gets less than what is posted never is.
+    let limit = Duration::from_secs(seconds.into()) * 2 + LONGEST_WAIT;
+    let caught_up = tokio::time::timeout(limit, settle(is_level, || down.received())).await;
+    let catching_up = up.elapsed().as_secs_f64();
+    let caught_up = caught_up.unwrap_or(false).then_some(catching_up);
+    let catch_up_rate = ratio(down.received() - had, 1) / catching_up;
     end("catching_up");
     tokio::time::sleep(options.turn()).await;
     end("after");
@@ -113,7 +120,7 @@ pub(super) async fn run(options: &Options, seconds: u32) -> Result<Value, Error>
         "down": down.report(),
         "backlog": backlog,
         "caught_up_seconds": caught_up,
-        "catch_up_per_second": quotient(Some(ratio(backlog, 1)), caught_up),
+        "catch_up_per_second": catch_up_rate,
         "other": other.report(),
         "other_latency_ms": latency(&phases, |phase| &phase.other),
         "clients": clients.report(),
