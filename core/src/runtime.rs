@@ -49,7 +49,7 @@ pub enum StartError {
     #[error(transparent)]
     Plugins(#[from] DuplicatePlugin),
     /// The data folder cannot be made.
-    #[error("cannot create `server.data_dir` {}: {source}", .path.display())]
+    #[error("cannot create `server.data_dir` {}: {source}; create it for the user that evows runs as, or name another folder", .path.display())]
     DataDir {
         /// The folder.
         path: PathBuf,

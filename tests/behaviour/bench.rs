@@ -5,13 +5,20 @@ use tokio::process::Command;
 
 use super::harness::PATIENCE;
 
-/// Runs `evows bench` and returns its report.
+/// Runs `evows bench` against an evows with that engine and returns its report.
 async fn bench(arguments: &str) -> Value {
+    report(&format!("{arguments} --engine socketioxide")).await
+}
+
+/// Runs `evows bench` and returns its report.
+async fn report(arguments: &str) -> Value {
+    let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_evows"));
     command
         .arg("bench")
         .args(arguments.split(' '))
-        .args(["--engine", "socketioxide", "--format", "json"])
+        .args(["--format", "json"])
+        .current_dir(folder.path())
         .kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE * 3, command.output()).await;
     let output = output.expect("it ends").unwrap();
@@ -49,6 +56,42 @@ async fn restart_brings_every_client_back() {
         report["back_seconds"]["max"].as_f64().unwrap() > 0.0,
         "{report}"
     );
+}
+
+#[tokio::test]
+async fn an_outage_loses_nothing() {
+    let report =
+        report("delivery --outage 1 --seconds 1 --rate 100 --instances 5 --clients 2").await;
+    for who in ["down", "other", "clients"] {
+        assert_eq!(report[who]["missing"], 0, "{report}");
+        assert_eq!(report[who]["out_of_order"], 0, "{report}");
+    }
+    assert_eq!(report["posted"], report["accepted"], "{report}");
+    assert!(report["backlog"].as_u64().unwrap() > 0, "{report}");
+    assert!(report["caught_up_seconds"].is_number(), "{report}");
+}
+
+#[tokio::test]
+async fn a_dead_endpoint_among_others_loses_nothing() {
+    let arguments =
+        "delivery --endpoints 5 --dead 1 --failure error --seconds 1 --turns 1 --rate 50";
+    let report = report(arguments).await;
+    assert_eq!(report["missing"], 0, "{report}");
+    assert_eq!(report["out_of_order"], 0, "{report}");
+    assert_eq!(report["dead_came_back"], true, "{report}");
+    assert!(report["with_dead_to_all_alive_p99"].is_number(), "{report}");
+}
+
+#[tokio::test]
+async fn acknowledged_posts_are_compared_with_others() {
+    let report = report("delivery --acknowledged --seconds 1 --turns 1 --instances 8").await;
+    for side in ["acknowledged", "fire_and_forget"] {
+        assert_eq!(report[side]["missing"], 0, "{report}");
+        assert!(
+            report[side]["per_second"].as_f64().unwrap() > 0.0,
+            "{report}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -2,10 +2,14 @@
 //!
 //! `EVOWS_CRASHES=200 cargo test --release --test behaviour faults::` crashes it that often.
 
+mod clocks;
+mod endpoints;
+mod folders;
+mod tails;
+
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,6 +25,15 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::harness::{Connection, Evows, KEY, PATIENCE, Setup, message, until};
+
+/// When events say that they happened, one after the other: what clocks of senders come to.
+const TIMES: [&str; 5] = [
+    "2025-10-21T14:40:39.123Z",
+    "2025-10-21T14:40:38.000Z",
+    "1970-01-01T00:00:00.000Z",
+    "2099-12-31T23:59:59.999Z",
+    "2025-10-21T11:40:39.123-03:00",
+];
 
 /// An endpoint that remembers what it got.
 #[derive(Clone, Default)]
@@ -76,22 +89,30 @@ async fn take(State(Endpoint(received)): State<Endpoint>, body: Bytes) -> Status
     if received.down.load(Ordering::Relaxed) {
         return StatusCode::SERVICE_UNAVAILABLE;
     }
-    let Ok(envelope) = serde_json::from_slice::<Value>(&body) else {
-        received.torn.fetch_add(1, Ordering::Relaxed);
-        return StatusCode::OK;
-    };
-    let id = envelope["data"]["key"]["id"].as_str().unwrap().to_owned();
-    let mut counts = received.counts.lock();
-    let count = counts.entry(id.clone()).or_default();
-    *count += 1;
-    if *count == 1 {
-        let instance = envelope["instance"].as_str().unwrap().to_owned();
-        let (_, number) = id.split_once('-').unwrap();
-        let mut orders = received.orders.lock();
-        let order = orders.entry(instance).or_default();
-        order.push(number.parse().unwrap());
-    }
+    received.take(&body);
     StatusCode::OK
+}
+
+// === impl Received ===
+
+impl Received {
+    fn take(&self, body: &[u8]) {
+        let Ok(envelope) = serde_json::from_slice::<Value>(body) else {
+            self.torn.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let id = envelope["data"]["key"]["id"].as_str().unwrap().to_owned();
+        let mut counts = self.counts.lock();
+        let count = counts.entry(id.clone()).or_default();
+        *count += 1;
+        if *count == 1 {
+            let instance = envelope["instance"].as_str().unwrap().to_owned();
+            let (_, number) = id.split_once('-').unwrap();
+            let mut orders = self.orders.lock();
+            let order = orders.entry(instance).or_default();
+            order.push(number.parse().unwrap());
+        }
+    }
 }
 
 // === impl Poster ===
@@ -119,7 +140,9 @@ impl Poster {
                 let mut number = 0;
                 while !stop.load(Ordering::Relaxed) {
                     let id = format!("{name}-{number}");
-                    let body = message(&name, &id).to_string();
+                    let mut body = message(&name, &id);
+                    body["date_time"] = TIMES[number % TIMES.len()].into();
+                    let body = body.to_string();
                     let status = post(&mut connection, address, &body).await;
                     if status == Some(200) {
                         answered.lock().push(id);
@@ -207,7 +230,11 @@ async fn post(open: &mut Option<Connection>, address: SocketAddr, body: &str) ->
 
 /// From a webhook to clients, with a history, and through a buffer on disk to an endpoint.
 fn setup(url: &str, more: &str) -> Setup {
-    Setup::pipeline(&format!(
+    Setup::pipeline(&pipeline(url, more))
+}
+
+fn pipeline(url: &str, more: &str) -> String {
+    format!(
         "[hub]\nevents = 1000000\nbytes = \"1GiB\"\nage = \"1h\"\n\
          [history]\nenabled = true\n\
          [sources.in]\ntype = \"webhook\"\nidempotency = {{}}\n\
@@ -216,7 +243,7 @@ fn setup(url: &str, more: &str) -> Setup {
          buffer = {{ type = \"disk\" }}\n\
          retry = {{ initial = \"10ms\", max = \"100ms\", attempts = 0 }}\n\
          breaker = {{ open = \"200ms\" }}\n{more}"
-    ))
+    )
 }
 
 /// Every id of the history, in order.
@@ -240,8 +267,7 @@ async fn history(evows: &Evows) -> Vec<String> {
 
 /// What holds of everything that was answered 200, whatever happened meanwhile.
 async fn check(evows: &Evows, endpoint: &Endpoint, answered: &[String]) {
-    until("everything is delivered", || endpoint.has_all(answered)).await;
-    assert_eq!(endpoint.0.torn.load(Ordering::Relaxed), 0);
+    check_deliveries(endpoint, answered).await;
     let mut counts: HashMap<String, usize> = HashMap::new();
     for id in history(evows).await {
         *counts.entry(id).or_default() += 1;
@@ -249,6 +275,12 @@ async fn check(evows: &Evows, endpoint: &Endpoint, answered: &[String]) {
     for id in answered {
         assert_eq!(counts.get(id), Some(&1), "{id} in the history");
     }
+}
+
+/// What holds of deliveries alone.
+async fn check_deliveries(endpoint: &Endpoint, answered: &[String]) {
+    until("everything is delivered", || endpoint.has_all(answered)).await;
+    assert_eq!(endpoint.0.torn.load(Ordering::Relaxed), 0);
     for (instance, order) in &*endpoint.0.orders.lock() {
         assert!(order.is_sorted(), "{instance} out of order");
     }
@@ -330,56 +362,6 @@ async fn a_full_disk_is_told_to_whoever_posts_and_passes_without_a_restart() {
         disk.free();
         poster.go_on(50).await;
     }
-    let answered = poster.stop().await;
-    check(&evows, &endpoint, &answered).await;
-}
-
-/// Cuts the end off the newest journal files, as a crash of the machine may.
-fn cut_tails(folder: &Path, bytes: u64) {
-    let journals = ["data/history/db", "data/buffers/hooks/db"];
-    let mut cut = 0;
-    for journal in journals {
-        for entry in std::fs::read_dir(folder.join(journal)).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|it| it == "jnl") {
-                let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-                let data = std::fs::read(&path).unwrap();
-                // Room that was made in advance is zero.
-                let end = data
-                    .iter()
-                    .rposition(|&byte| byte != 0)
-                    .map_or(0, |at| at + 1);
-                file.set_len((end as u64).saturating_sub(bytes)).unwrap();
-                cut += 1;
-            }
-        }
-    }
-    assert!(cut >= 2, "there are journals to cut");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_torn_tail_costs_the_tail_and_no_more() {
-    let endpoint = Endpoint::default();
-    let mut evows = setup(&endpoint.serve().await, "").start().await;
-    let mut kept = 0;
-    for bytes in [1, 100, 3000] {
-        let poster = Poster::start_as(&format!("cut{bytes}x"), evows.address(), 2);
-        poster.go_on(200).await;
-        let answered = poster.stop().await;
-        until("everything is delivered", || endpoint.has_all(&answered)).await;
-        evows = evows.crash_and(|folder| cut_tails(folder, bytes)).await;
-        let ids = history(&evows).await;
-        let once: std::collections::HashSet<_> = ids.iter().collect();
-        assert_eq!(once.len(), ids.len(), "each once");
-        let count = ids.len();
-        assert!(
-            count > kept + 100,
-            "{count} after {kept}: only the tail is gone"
-        );
-        kept = count;
-    }
-    let poster = Poster::start_as("after", evows.address(), 2);
-    poster.go_on(150).await;
     let answered = poster.stop().await;
     check(&evows, &endpoint, &answered).await;
 }

@@ -83,6 +83,10 @@ impl Evows {
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .envs(setup.environment())
             .kill_on_drop(true);
+        if let Some(user) = setup.user {
+            std::os::unix::fs::chown(folder.path(), Some(user), Some(user)).unwrap();
+            command.uid(user).gid(user);
+        }
         let mut child = command.spawn().unwrap();
         Self {
             stdin: child.stdin.take(),

@@ -6,6 +6,7 @@
 mod account;
 mod connection;
 mod crowd;
+mod delivery;
 mod envelope;
 mod fanout;
 mod frames;
@@ -56,6 +57,8 @@ enum Scenario {
     Replay(replay::Options),
     /// Let a few clients stop reading; measure what the others notice.
     Stall(stall::Options),
+    /// Post events on to HTTP endpoints that fail, or as many as can be: order, loss, latency, memory, throughput.
+    Delivery(delivery::Options),
     /// Append records to a journal on the disk: throughput, against a plain file.
     Journal(journal::Options),
 }
@@ -109,6 +112,7 @@ impl Scenario {
             Self::Restart(options) => restart::run(options).await,
             Self::Replay(options) => replay::run(options).await,
             Self::Stall(options) => stall::run(options).await,
+            Self::Delivery(options) => delivery::run(options).await,
             Self::Journal(options) => journal::run(options).await,
         }
     }
@@ -120,6 +124,7 @@ impl Scenario {
             Self::Restart(options) => options.server.format,
             Self::Replay(options) => options.server.format,
             Self::Stall(options) => options.server.format,
+            Self::Delivery(options) => options.format,
             Self::Journal(options) => options.format,
         }
     }

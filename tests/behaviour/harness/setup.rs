@@ -17,6 +17,7 @@ pub(crate) struct Setup {
     pipeline: Option<String>,
     data_dir: Option<PathBuf>,
     keyless: bool,
+    pub(super) user: Option<u32>,
     environment: Vec<(&'static str, String)>,
 }
 
@@ -34,6 +35,7 @@ impl Setup {
             pipeline: None,
             data_dir: None,
             keyless: false,
+            user: None,
             environment: Vec::new(),
         }
     }
@@ -90,6 +92,12 @@ impl Setup {
     /// Keeps its data in a folder of the test's own.
     pub(crate) fn data_dir(mut self, path: &Path) -> Self {
         self.data_dir = Some(path.to_owned());
+        self
+    }
+
+    /// Runs it as another user, to whom its folder belongs. Only root may.
+    pub(crate) fn user(mut self, id: u32) -> Self {
+        self.user = Some(id);
         self
     }
 

@@ -19,10 +19,15 @@ pub(super) struct Request {
 impl Request {
     /// A request with an envelope of `size` bytes, or of the fewest possible.
     pub(super) fn new(server: SocketAddr, instance: &str, size: usize) -> Self {
+        Self::to(server, "/webhook", instance, size)
+    }
+
+    /// The same to another path.
+    pub(super) fn to(server: SocketAddr, path: &str, instance: &str, size: usize) -> Self {
         let padding = size.saturating_sub(envelope(instance, "").len());
         let body = envelope(instance, &"x".repeat(padding));
         let text = format!(
-            "POST /webhook HTTP/1.1\r\nHost: {server}\r\nContent-Type: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nHost: {server}\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         );

@@ -213,18 +213,22 @@ fn slot(number: u64) -> usize {
     usize::try_from(number % KEPT as u64).expect("less than what is kept")
 }
 
-fn histogram() -> Histogram<u64> {
+pub(super) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are in order")
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A latency in milliseconds.
+#[expect(clippy::cast_precision_loss, reason = "bounded by ten minutes")]
+pub(super) fn milliseconds(micros: u64) -> f64 {
+    micros as f64 / 1e3
 }
 
 /// Latencies in milliseconds, for the report.
 pub(super) fn latency(histogram: &Histogram<u64>) -> Value {
-    #[expect(clippy::cast_precision_loss, reason = "bounded by ten minutes")]
-    let milliseconds = |micros: u64| micros as f64 / 1e3;
     let at = |quantile| milliseconds(histogram.value_at_quantile(quantile));
     json!({
         "p50": at(0.5),

@@ -65,7 +65,7 @@ impl<'a> Packet<'a> {
 }
 
 /// The number behind the mark. Frames of one client have it at one place, so there it is looked for first.
-fn sequence(start: &[u8], hint: &mut usize) -> Option<u64> {
+pub(super) fn sequence(start: &[u8], hint: &mut usize) -> Option<u64> {
     let mark = MARK.as_bytes();
     let here = start
         .get(*hint..)

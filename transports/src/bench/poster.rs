@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::envelope::Request;
 use super::http::Http;
@@ -15,7 +16,7 @@ use super::server::Server;
 /// The instance that events are of where it does not matter.
 pub(super) const ANY_INSTANCE: &str = "loja1";
 /// Time before a poster connects anew.
-const AGAIN: Duration = Duration::from_millis(50);
+pub(super) const AGAIN: Duration = Duration::from_millis(50);
 
 /// What is posted, and how fast.
 pub(super) struct Load {
@@ -37,9 +38,9 @@ pub(super) struct Posting {
 }
 
 /// Spreads events evenly over time.
-struct Pace {
+pub(super) struct Pace {
     step: Option<Duration>,
-    next: Cell<tokio::time::Instant>,
+    next: Cell<Instant>,
 }
 
 // === impl Load ===
@@ -135,19 +136,32 @@ async fn post(server: SocketAddr, ledger: Rc<Ledger>, mut requests: Vec<Request>
 
 impl Pace {
     fn new(rate: Option<u32>) -> Self {
+        let step = rate.map(|rate| Duration::from_secs(1) / rate);
+        Self::every(step, Instant::now())
+    }
+
+    /// An event for each `step`, from `first` on; without one, as soon as can be.
+    pub(super) fn every(step: Option<Duration>, first: Instant) -> Self {
         Self {
-            step: rate.map(|rate| Duration::from_secs(1) / rate),
-            next: Cell::new(tokio::time::Instant::now()),
+            step,
+            next: Cell::new(first),
         }
     }
 
-    async fn wait(&self) {
-        if let Some(step) = self.step {
-            // What was held up for long is not made up for all at once.
-            let earliest = tokio::time::Instant::now() - Duration::from_secs(1);
-            let mine = self.next.get().max(earliest);
-            self.next.set(mine + step);
-            tokio::time::sleep_until(mine).await;
+    /// Waits for the next event's turn; returns when that was, which is earlier than now for one that was held up.
+    pub(super) async fn wait(&self) -> Instant {
+        let Some(step) = self.step else {
+            return Instant::now();
+        };
+        // What was held up for long is not made up for all at once.
+        let earliest = Instant::now() - Duration::from_secs(1);
+        let mine = self.next.get().max(earliest);
+        self.next.set(mine + step);
+        if mine <= Instant::now() {
+            return mine;
         }
+        tokio::time::sleep_until(mine).await;
+        // The timer rounds up, which holds up nothing.
+        Instant::now()
     }
 }

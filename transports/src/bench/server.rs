@@ -84,6 +84,32 @@ struct Child {
 impl Options {
     /// Finds or starts the server, moves the generator to its core, and makes the instances exist.
     pub(super) async fn open(&self, instances: &[String]) -> Result<Server, Error> {
+        let server = match &self.engine {
+            Some(engine) => {
+                let policy = if instances.is_empty() {
+                    "global"
+                } else {
+                    "traditional"
+                };
+                let pipeline = format!(
+                    "[history]\nenabled = {}\nmax_size = \"4GiB\"\nmax_events = 100_000_000\n\
+                     [sources.in]\ntype = \"webhook\"\n\
+                     [sinks.out]\ntype = \"socketio\"\ninputs = [\"in\"]\npolicy = \"{policy}\"\n\
+                     [sinks.out.transport]\nengine = \"{engine}\"\n",
+                    self.history,
+                );
+                Server::launch(tempfile::tempdir()?, &pipeline, self.protocol).await?
+            }
+            None => self.find().await?,
+        };
+        for instance in instances {
+            server.set(instance).await?;
+        }
+        Ok(server)
+    }
+
+    /// The server that runs already.
+    async fn find(&self) -> Result<Server, Error> {
         let cores = Cores::find();
         let mut server = Server {
             address: self.url.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
@@ -93,34 +119,10 @@ impl Options {
             child: None,
             cores,
         };
-        if let Some(engine) = &self.engine {
-            server.address = free_address()?;
-            KEY.clone_into(&mut server.key);
-            let folder = tempfile::tempdir()?;
-            let policy = if instances.is_empty() {
-                "global"
-            } else {
-                "traditional"
-            };
-            let config = format!(
-                "[server]\nlisten = \"{}\"\ndata_dir = \"data\"\napi_key = \"{KEY}\"\n\
-                 max_connections = 20_000\nmax_connections_per_address = 20_000\n\
-                 [history]\nenabled = {}\nmax_size = \"4GiB\"\nmax_events = 100_000_000\n\
-                 [sources.in]\ntype = \"webhook\"\n\
-                 [sinks.out]\ntype = \"socketio\"\ninputs = [\"in\"]\npolicy = \"{policy}\"\n\
-                 [sinks.out.transport]\nengine = \"{engine}\"\n",
-                server.address, self.history,
-            );
-            std::fs::write(folder.path().join("evows.toml"), config)?;
-            server.spawn(folder)?;
-        }
         if let Some(cores) = cores {
             cores.be_generator()?;
         }
         server.wait_until_healthy().await?;
-        for instance in instances {
-            server.set(instance).await?;
-        }
         Ok(server)
     }
 
@@ -144,6 +146,30 @@ impl Options {
 // === impl Server ===
 
 impl Server {
+    /// Starts this binary in a folder, with `pipeline` behind `[server]`, and moves the generator to its core.
+    pub(super) async fn launch(
+        folder: TempDir,
+        pipeline: &str,
+        protocol: Protocol,
+    ) -> Result<Self, Error> {
+        let address = free_address()?;
+        let config = format!(
+            "[server]\nlisten = \"{address}\"\ndata_dir = \"data\"\napi_key = \"{KEY}\"\n\
+             max_connections = 20_000\nmax_connections_per_address = 20_000\n{pipeline}"
+        );
+        std::fs::write(folder.path().join("evows.toml"), config)?;
+        let mut server = Self {
+            address,
+            key: KEY.to_owned(),
+            protocol,
+            pid: None,
+            child: None,
+            cores: Cores::find(),
+        };
+        server.start(folder).await?;
+        Ok(server)
+    }
+
     /// Its process, if that is known.
     pub(super) fn watched(&self) -> Option<Watched> {
         let child = self.child.as_ref().and_then(|child| child.process.id());
@@ -174,7 +200,7 @@ impl Server {
         Ok(folder)
     }
 
-    /// Starts the child again, on the same port and data.
+    /// Starts the child, for the first time or again on the same port and data.
     pub(super) async fn start(&mut self, folder: TempDir) -> Result<(), Error> {
         self.spawn(folder)?;
         if let Some(cores) = self.cores {
@@ -240,7 +266,12 @@ impl Server {
     async fn set(&self, instance: &str) -> Result<(), Error> {
         let path = format!("/websocket/set/{instance}");
         let body = r#"{"websocket":{"enabled":true,"events":[]}}"#;
-        match http::post(self.address, &path, &self.key, body).await? {
+        self.post(&path, body).await
+    }
+
+    /// Posts something with the key; it must be answered 2xx.
+    pub(super) async fn post(&self, path: &str, body: &str) -> Result<(), Error> {
+        match http::post(self.address, path, &self.key, body).await? {
             200..300 => Ok(()),
             status => Err(Error::Failed(format!("POST {path} was answered {status}"))),
         }
@@ -248,7 +279,7 @@ impl Server {
 }
 
 /// An address that nobody has, below the range of outgoing connections: else one of those could take it between two starts.
-fn free_address() -> io::Result<SocketAddr> {
+pub(super) fn free_address() -> io::Result<SocketAddr> {
     let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..32_000)).take(100);
     let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     let free = ports.find_map(|port| bind(port).ok());
