@@ -4,6 +4,7 @@
 
 mod clocks;
 mod endpoints;
+mod files;
 mod folders;
 mod tails;
 
