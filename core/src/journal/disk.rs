@@ -4,6 +4,7 @@
 //! retention allows, the folder takes up to 200 MiB for fjall's write-ahead log, which is cut off as segments fill.
 
 mod block;
+mod encoders;
 mod folder;
 mod queue;
 mod store;

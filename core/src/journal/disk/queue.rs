@@ -74,6 +74,11 @@ impl Queue {
         }
     }
 
+    /// Whether jobs wait.
+    pub(super) fn has_jobs(&self) -> bool {
+        !self.state.lock().jobs.is_empty()
+    }
+
     /// No job comes any more.
     pub(super) fn end(&self) {
         self.state.lock().ended = true;
