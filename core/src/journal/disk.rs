@@ -24,6 +24,8 @@ use fjall::Keyspace;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
 
+#[cfg(test)]
+pub(super) use self::encoders::PANICS;
 use self::folder::{Folder, damaged, failed};
 use self::queue::{Job, Queue, Reply};
 use self::store::Segment;

@@ -14,6 +14,10 @@ use super::block::{Encoder, Key};
 /// Bytes of records that wait until the helper is woken: for less the writer is done before the helper has begun.
 const WORTH: usize = 64 << 10;
 
+/// The first record of a block that cannot be encoded.
+#[cfg(test)]
+pub(in super::super) const PANICS: &[u8] = b"panic!";
+
 /// Makes the key and the value of a block.
 type Encode = fn(&mut Encoder, &Block) -> (Key, Slice);
 
@@ -56,7 +60,11 @@ enum Slot {
 
 impl Encoders {
     pub(super) fn new() -> Self {
-        Self::with(|encoder, block| encoder.encode(block.first, block.at, &block.records))
+        Self::with(|encoder, block| {
+            #[cfg(test)]
+            assert!(block.records[0] != PANICS, "as the test wants it");
+            encoder.encode(block.first, block.at, &block.records)
+        })
     }
 
     fn with(encode: Encode) -> Self {

@@ -1,6 +1,7 @@
 //! What becomes of appends: groups, which are encoded ahead, written in order, and reported.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -10,13 +11,14 @@ use super::super::super::recent::Block;
 use super::super::super::{Durability, JournalError, WhenFull, millis};
 use super::super::block::Key;
 use super::super::encoders::Encoded;
-use super::super::folder::damaged;
+use super::super::folder::failed;
 use super::super::queue::{Job, Reply};
 use super::{Attempt, Writer, attempt};
 use crate::config::Size;
 
-/// Bytes of records that are written as one block, unless one append has more.
+/// Bytes of records that are written as one block, unless one append has more. Not less, if there are as many.
 const BLOCK_BYTES: usize = 256 << 10;
+const LEAST_BYTES: usize = 32 << 10;
 /// Records of it.
 const BLOCK_RECORDS: usize = 4_096;
 /// Blocks that may be encoded before the first of them is written.
@@ -51,6 +53,7 @@ impl Writer {
     /// Does the jobs, and returns who wants the journal to be closed. Blocks may stay ahead while there are more jobs.
     pub(super) fn work(&mut self, jobs: &mut VecDeque<Job>) -> Option<Reply<()>> {
         let mut closing = None;
+        let most = self.block_bytes(jobs);
         while let Some(job) = jobs.pop_front() {
             match job {
                 Job::Append {
@@ -61,7 +64,7 @@ impl Writer {
                     let mut group = Group::default();
                     self.admit(&mut group, records, bytes, reply);
                     while let Some(Job::Append { .. }) = jobs.front()
-                        && group.has_room()
+                        && group.has_room(most)
                         && let Some(Job::Append {
                             records,
                             bytes,
@@ -91,6 +94,19 @@ impl Writer {
             self.settle();
         }
         closing
+    }
+
+    /// How large blocks of these appends become. Two at least, if they are worth it: those who wait for the first go on while the
+    /// second is encoded. Those who wait for a sync do not.
+    fn block_bytes(&self, jobs: &VecDeque<Job>) -> usize {
+        if self.shared.options.durability == Durability::Always {
+            return BLOCK_BYTES;
+        }
+        let bytes = jobs.iter().map(|job| match job {
+            Job::Append { bytes, .. } => *bytes,
+            Job::Trim { .. } | Job::Close { .. } => 0,
+        });
+        (bytes.sum::<usize>() / 2).clamp(LEAST_BYTES, BLOCK_BYTES)
     }
 
     /// Takes an append into a group, unless there is no room for it.
@@ -182,8 +198,10 @@ impl Writer {
     }
 
     fn write(&mut self, encoded: Encoded) -> Attempt<Key> {
-        let panicked = || damaged(self.folder.path(), "encoding records ended in a panic");
-        let (key, value) = encoded.ok_or_else(panicked)?;
+        let (key, value) = encoded.ok_or_else(|| {
+            let panicked = io::Error::other("encoding records ended in a panic");
+            failed(self.folder.path(), panicked)
+        })?;
         self.make_room()?;
         // Cursors that were set before records were appended are not behind them after a crash.
         if !self.shared.state.lock().dirty.is_empty() {
@@ -243,11 +261,19 @@ impl Writer {
     }
 }
 
+// === impl Written ===
+
+impl Written {
+    pub(super) fn appends(&self) -> usize {
+        self.replies.len()
+    }
+}
+
 // === impl Group ===
 
 impl Group {
-    fn has_room(&self) -> bool {
-        self.bytes < BLOCK_BYTES && self.records.len() < BLOCK_RECORDS
+    fn has_room(&self, most: usize) -> bool {
+        self.bytes < most && self.records.len() < BLOCK_RECORDS
     }
 }
 
