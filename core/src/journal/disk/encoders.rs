@@ -171,17 +171,17 @@ impl Shared {
             return false;
         };
         let number = state.front + index as u64;
-        let encoded = MutexGuard::unlocked(state, || {
+        let done = MutexGuard::unlocked(state, || {
             // However it ends, the slot must not stay taken: the writer waits for it.
             let encode = AssertUnwindSafe(|| (self.encode)(encoder, &block));
-            let encoded = catch_unwind(encode).ok();
+            let done = catch_unwind(encode).ok();
             drop(block);
-            encoded
+            done
         });
-        if encoded.is_none() {
+        if done.is_none() {
             *encoder = Encoder::default();
         }
-        state.put(number, encoded);
+        state.put(number, done);
         true
     }
 }
@@ -275,12 +275,11 @@ mod tests {
                 encoders.push(block(first));
             }
             for first in [12, 13, 14] {
-                match encoders.next() {
-                    Some((key, _)) => assert_eq!(key.first, first),
-                    None => {
-                        assert_eq!(first, 13);
-                        panics += 1;
-                    }
+                if let Some((key, _)) = encoders.next() {
+                    assert_eq!(key.first, first);
+                } else {
+                    assert_eq!(first, 13);
+                    panics += 1;
                 }
             }
             if panics > 3 {

@@ -127,7 +127,7 @@ impl Queue {
 mod tests {
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
 
     fn push(queue: &Queue, count: usize) {
         for before in 0..count as u64 {

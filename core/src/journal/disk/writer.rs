@@ -20,6 +20,8 @@ use super::{Shared, wal};
 
 /// Time from a cursor's change to its writing.
 const CURSORS: Duration = Duration::from_millis(100);
+/// Time to wait for more appends before a sync, at most.
+const GATHERING: Duration = Duration::from_millis(5);
 /// Time between two looks for what is too old.
 const LOOK: Duration = Duration::from_secs(1);
 /// Time until a failed database is opened again, and what it grows to.
@@ -139,7 +141,7 @@ impl Writer {
     fn more(&self) -> (usize, Duration) {
         let (appends, time) = self.last_sync;
         let synced = self.shared.options.durability == Durability::Always;
-        (if synced { appends } else { 0 }, time / 2)
+        (if synced { appends } else { 0 }, (time / 2).min(GATHERING))
     }
 
     fn options(&self) -> Options {
