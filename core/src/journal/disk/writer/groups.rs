@@ -16,9 +16,8 @@ use super::super::queue::{Job, Reply};
 use super::{Attempt, Writer, attempt};
 use crate::config::Size;
 
-/// Bytes of records that are written as one block, unless one append has more. Not less, if there are as many.
+/// Bytes of records that are written as one block, unless one append has more.
 const BLOCK_BYTES: usize = 256 << 10;
-const LEAST_BYTES: usize = 32 << 10;
 /// Records of it.
 const BLOCK_RECORDS: usize = 4_096;
 /// Blocks that may be encoded before the first of them is written.
@@ -53,7 +52,6 @@ impl Writer {
     /// Does the jobs, and returns who wants the journal to be closed. Blocks may stay ahead while there are more jobs.
     pub(super) fn work(&mut self, jobs: &mut VecDeque<Job>) -> Option<Reply<()>> {
         let mut closing = None;
-        let most = self.block_bytes(jobs);
         while let Some(job) = jobs.pop_front() {
             match job {
                 Job::Append {
@@ -64,7 +62,7 @@ impl Writer {
                     let mut group = Group::default();
                     self.admit(&mut group, records, bytes, reply);
                     while let Some(Job::Append { .. }) = jobs.front()
-                        && group.has_room(most)
+                        && group.has_room()
                         && let Some(Job::Append {
                             records,
                             bytes,
@@ -94,19 +92,6 @@ impl Writer {
             self.settle();
         }
         closing
-    }
-
-    /// How large blocks of these appends become. Two at least, if they are worth it: those who wait for the first go on while the
-    /// second is encoded. Those who wait for a sync do not.
-    fn block_bytes(&self, jobs: &VecDeque<Job>) -> usize {
-        if self.shared.options.durability == Durability::Always {
-            return BLOCK_BYTES;
-        }
-        let bytes = jobs.iter().map(|job| match job {
-            Job::Append { bytes, .. } => *bytes,
-            Job::Trim { .. } | Job::Close { .. } => 0,
-        });
-        (bytes.sum::<usize>() / 2).clamp(LEAST_BYTES, BLOCK_BYTES)
     }
 
     /// Takes an append into a group, unless there is no room for it.
@@ -272,8 +257,8 @@ impl Written {
 // === impl Group ===
 
 impl Group {
-    fn has_room(&self, most: usize) -> bool {
-        self.bytes < most && self.records.len() < BLOCK_RECORDS
+    fn has_room(&self) -> bool {
+        self.bytes < BLOCK_BYTES && self.records.len() < BLOCK_RECORDS
     }
 }
 
