@@ -12,7 +12,7 @@ use super::super::recent::Block;
 use super::block::{Encoder, Key};
 
 /// Bytes of records that wait until the helper is woken: for less the writer is done before the helper has begun.
-const WORTH: usize = 64 << 10;
+pub(super) const WORTH: usize = 64 << 10;
 
 /// The first record of a block that cannot be encoded.
 #[cfg(test)]

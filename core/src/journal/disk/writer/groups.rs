@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::super::super::recent::Block;
 use super::super::super::{Durability, JournalError, WhenFull, millis};
 use super::super::block::Key;
-use super::super::encoders::Encoded;
+use super::super::encoders::{Encoded, WORTH};
 use super::super::folder::failed;
 use super::super::queue::{Job, Reply};
 use super::{Attempt, Writer, attempt};
@@ -85,7 +85,12 @@ impl Writer {
         }
         // Whatever waits for a sync is written first: another round would put the sync off.
         let waits = self.shared.options.durability == Durability::Always;
-        while !self.ahead.is_empty() && (waits || !self.shared.queue.has_jobs()) {
+        while let Some(last) = self.ahead.back() {
+            // While a small one is written more comes together for the next.
+            let small = last.block.bytes < WORTH;
+            if !waits && !small && self.shared.queue.has_jobs() {
+                break;
+            }
             self.write_next();
         }
         if self.ahead.is_empty() {
