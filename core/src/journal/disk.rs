@@ -4,6 +4,7 @@
 //! retention allows, the folder takes up to 200 MiB for fjall's write-ahead log, which is cut off as segments fill.
 
 mod block;
+mod encoders;
 mod folder;
 mod queue;
 mod store;
@@ -23,6 +24,8 @@ use fjall::Keyspace;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
 
+#[cfg(test)]
+pub(super) use self::encoders::PANICS;
 use self::folder::{Folder, damaged, failed};
 use self::queue::{Job, Queue, Reply};
 use self::store::Segment;

@@ -1,6 +1,8 @@
 //! Behaviour of journals.
 
 #[cfg(feature = "disk")]
+mod ahead;
+#[cfg(feature = "disk")]
 mod corrupt;
 #[cfg(feature = "disk")]
 mod full;

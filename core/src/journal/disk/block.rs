@@ -9,6 +9,7 @@
 //! | u32 bytes of the value | |
 
 use bytes::Bytes;
+use fjall::Slice;
 
 const FORMAT: u8 = 1;
 const PLAIN: u8 = 0;
@@ -39,6 +40,8 @@ pub(super) struct Key {
 #[derive(Debug, Default)]
 pub(super) struct Encoder {
     body: Vec<u8>,
+    /// Room for the value, longer than any was.
+    value: Vec<u8>,
     /// Blocks that will not be compressed.
     plain: u32,
 }
@@ -98,7 +101,7 @@ impl Key {
 
 impl Encoder {
     /// The key and the value of a block. Its records have less than 4 GiB, their lengths included.
-    pub(super) fn encode(&mut self, first: u64, at: u64, records: &[Bytes]) -> (Key, Vec<u8>) {
+    pub(super) fn encode(&mut self, first: u64, at: u64, records: &[Bytes]) -> (Key, Slice) {
         let body = &mut self.body;
         body.clear();
         for record in records {
@@ -107,24 +110,22 @@ impl Encoder {
         for record in records {
             body.extend_from_slice(record);
         }
-        let mut value = Vec::new();
         let tries = body.len() >= LEAST && self.plain == 0;
         self.plain = self.plain.saturating_sub(1);
-        let compressed = tries.then(|| compress(body, &mut value)).flatten();
-        if let Some(length) = compressed {
-            value.truncate(HEAD + length);
-            value[1] = LZ4;
-        } else {
-            if tries {
-                self.plain = PATIENCE;
-            }
-            value.clear();
-            value.reserve_exact(HEAD + body.len());
-            value.resize(HEAD, 0);
-            value.extend_from_slice(body);
-            value[1] = PLAIN;
+        let compressed = tries.then(|| compress(body, &mut self.value)).flatten();
+        if tries && compressed.is_none() {
+            self.plain = PATIENCE;
         }
+        let value = if let Some(length) = compressed {
+            &mut self.value[..HEAD + length]
+        } else {
+            self.value.clear();
+            self.value.resize(HEAD, 0);
+            self.value.extend_from_slice(body);
+            &mut self.value[..]
+        };
         value[0] = FORMAT;
+        value[1] = if compressed.is_some() { LZ4 } else { PLAIN };
         let key = Key {
             first,
             count: length(records.len()),
@@ -132,11 +133,14 @@ impl Encoder {
             raw: length(body.len()),
             stored: length(value.len()),
         };
-        let sum = checksum(&key, &value);
+        let sum = checksum(&key, value);
         value[2..HEAD].copy_from_slice(&sum.to_le_bytes());
-        // A burst of large records must not hold its buffer for good.
+        // fjall copies it in any case.
+        let value = Slice::from(&*value);
+        // A burst of large records must not hold its buffers for good.
         if self.body.capacity() > 8 << 20 {
             self.body = Vec::new();
+            self.value = Vec::new();
         }
         (key, value)
     }
@@ -178,10 +182,10 @@ pub(super) fn decode(key: &Key, value: &[u8]) -> Result<Vec<Bytes>, Damage> {
 
 /// Compresses behind room for the head. Returns the length unless it does not pay.
 fn compress(body: &[u8], value: &mut Vec<u8>) -> Option<usize> {
-    value.resize(
-        HEAD + lz4_flex::block::get_maximum_output_size(body.len()),
-        0,
-    );
+    let most = HEAD + lz4_flex::block::get_maximum_output_size(body.len());
+    if value.len() < most {
+        value.resize(most, 0);
+    }
     let length = lz4_flex::block::compress_into(body, &mut value[HEAD..]).ok()?;
     (length < body.len() / 10 * 9).then_some(length)
 }
@@ -231,7 +235,7 @@ mod tests {
     fn a_damaged_block_is_never_read() {
         let (key, value) = Encoder::default().encode(7, 1_000, &records());
         for index in 0..value.len() {
-            let mut damaged = value.clone();
+            let mut damaged = value.to_vec();
             damaged[index] ^= 0x20;
             assert!(decode(&key, &damaged).is_err(), "{index}");
             assert!(decode(&key, &value[..index]).is_err(), "{index}");

@@ -1,7 +1,7 @@
 //! What waits for the writer.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
@@ -38,6 +38,8 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     jobs: VecDeque<Job>,
+    /// As many jobs the writer waits for; a single one when it is less.
+    wanted: usize,
     /// The writer looks after something else than jobs.
     nudged: bool,
     /// No job comes any more.
@@ -56,9 +58,9 @@ impl Queue {
         let closes = matches!(job, Job::Close { .. });
         state.jobs.push_back(job);
         state.ended = closes;
-        let first = state.jobs.len() == 1;
+        let enough = closes || [1, state.wanted].contains(&state.jobs.len());
         drop(state);
-        if first {
+        if enough {
             self.filled.notify_one();
         }
         true
@@ -74,6 +76,11 @@ impl Queue {
         }
     }
 
+    /// Whether jobs wait.
+    pub(super) fn has_jobs(&self) -> bool {
+        !self.state.lock().jobs.is_empty()
+    }
+
     /// No job comes any more.
     pub(super) fn end(&self) {
         self.state.lock().ended = true;
@@ -81,7 +88,14 @@ impl Queue {
     }
 
     /// Takes everything that waits, or nothing after `until` or a nudge. `false` when it was the last.
-    pub(super) fn take(&self, jobs: &mut VecDeque<Job>, until: Option<Instant>) -> bool {
+    ///
+    /// When there is something it waits for as many jobs as `more` says, but not longer.
+    pub(super) fn take(
+        &self,
+        jobs: &mut VecDeque<Job>,
+        until: Option<Instant>,
+        more: (usize, Duration),
+    ) -> bool {
         let mut state = self.state.lock();
         while state.jobs.is_empty() && !state.ended && !state.nudged {
             match until {
@@ -93,8 +107,61 @@ impl Queue {
                 }
             }
         }
+        if !state.jobs.is_empty() && state.jobs.len() < more.0 {
+            let until = Instant::now() + more.1;
+            state.wanted = more.0;
+            while state.jobs.len() < more.0 && !state.ended {
+                if self.filled.wait_until(&mut state, until).timed_out() {
+                    break;
+                }
+            }
+            state.wanted = 0;
+        }
         state.nudged = false;
         std::mem::swap(jobs, &mut state.jobs);
         !state.ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_mins(1);
+
+    fn push(queue: &Queue, count: usize) {
+        for before in 0..count as u64 {
+            let (reply, _) = oneshot::channel();
+            queue.push(Job::Trim { before, reply });
+        }
+    }
+
+    #[test]
+    fn what_comes_together_is_taken_together() {
+        let queue = Queue::default();
+        let mut jobs = VecDeque::new();
+        push(&queue, 1);
+        std::thread::scope(|scope| {
+            scope.spawn(|| push(&queue, 9));
+            assert!(queue.take(&mut jobs, None, (10, LONG)));
+        });
+        assert_eq!(jobs.len(), 10);
+        jobs.clear();
+        push(&queue, 2);
+        assert!(queue.take(&mut jobs, None, (10, Duration::from_millis(1))));
+        assert_eq!(jobs.len(), 2);
+    }
+
+    #[test]
+    fn the_end_is_not_waited_over() {
+        let queue = Queue::default();
+        let mut jobs = VecDeque::new();
+        push(&queue, 1);
+        let (reply, _) = oneshot::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| queue.push(Job::Close { reply }));
+            assert!(!queue.take(&mut jobs, None, (10, LONG)));
+        });
+        assert_eq!(jobs.len(), 2);
     }
 }

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use fjall::{
     CompressionType, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, LsmError, PersistMode,
+    Slice,
 };
 
 use super::super::JournalError;
-use super::block::{Encoder, Key};
+use super::block::Key;
 use super::folder::{Folder, damaged, failed, pause};
 
 const META: &str = "meta";
@@ -127,9 +128,10 @@ impl Store {
     }
 
     /// Writes a block to the system.
-    pub(super) fn insert(&self, segment: &Keyspace, key: Key, value: Vec<u8>) -> fjall::Result<()> {
-        self.wait_for_room(segment)?;
-        segment.insert(key.to_bytes(), value)
+    pub(super) fn insert(&self, segment: &Segment, key: Key, value: Slice) -> fjall::Result<()> {
+        let keyspace = segment.keyspace.as_ref().ok_or(fjall::Error::Poisoned)?;
+        self.wait_for_room(keyspace)?;
+        keyspace.insert(key.to_bytes(), value)
     }
 
     /// Waits for fjall's worker, or learns that it has ended. With four sealed memtables fjall would wait for it, then for good;
@@ -311,18 +313,4 @@ pub(super) fn explain(path: &Path, error: fjall::Error) -> JournalError {
         fjall::Error::Poisoned => failed(path, io::Error::other("writing failed before")),
         other => damaged(path, other.to_string()),
     }
-}
-
-/// Writes blocks of a segment that is being filled.
-pub(super) fn write(
-    store: &Store,
-    encoder: &mut Encoder,
-    segment: &Segment,
-    (first, at): (u64, u64),
-    records: &[bytes::Bytes],
-) -> fjall::Result<Key> {
-    let (key, value) = encoder.encode(first, at, records);
-    let keyspace = segment.keyspace.as_ref().ok_or(fjall::Error::Poisoned)?;
-    store.insert(keyspace, key, value)?;
-    Ok(key)
 }

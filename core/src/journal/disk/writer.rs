@@ -1,7 +1,8 @@
-//! The thread that writes: it takes all that waits, makes one block of it, and reports it when it is as durable as it should be.
+//! The thread that writes: it takes all that waits, makes blocks of it, and reports each when it is as durable as it should be.
 //!
 //! After an error it closes the database, opens it again with back-off, and takes back what it could not report as stored.
 
+mod groups;
 mod revival;
 
 use std::collections::VecDeque;
@@ -10,23 +11,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
-
-use super::super::recent::Block;
+use self::groups::{Ahead, Written};
 use super::super::{Durability, JournalError, WhenFull, millis};
-use super::block::{Encoder, Key};
+use super::encoders::Encoders;
 use super::folder::{Folder, Left, damaged, failed};
-use super::queue::{Job, Reply};
-use super::store::{self, Store, Summary, explain};
+use super::store::{Store, Summary, explain};
 use super::{Shared, wal};
-use crate::config::Size;
 
-/// Bytes of records that are written as one block, unless one append has more.
-const BLOCK_BYTES: usize = 256 << 10;
-/// Records of it.
-const BLOCK_RECORDS: usize = 4_096;
 /// Time from a cursor's change to its writing.
 const CURSORS: Duration = Duration::from_millis(100);
+/// Time to wait for more appends before a sync, at most.
+const GATHERING: Duration = Duration::from_millis(5);
 /// Time between two looks for what is too old.
 const LOOK: Duration = Duration::from_secs(1);
 /// Time until a failed database is opened again, and what it grows to.
@@ -37,23 +32,20 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     folder: Folder,
     store: Option<Store>,
-    encoder: Encoder,
+    encoders: Encoders,
+    /// Being encoded, in order.
+    ahead: VecDeque<Ahead>,
     /// Written, but not reported: they wait for the disk.
     written: Vec<Written>,
     /// When the first block was written that may not be on the disk.
     unsynced: Option<Instant>,
+    /// Appends that the last sync was for, and how long it took.
+    last_sync: (usize, Duration),
     cursors_due: Option<Instant>,
     look_due: Instant,
     retry: Option<(Instant, Duration)>,
     /// Deleted segments that the database still knows something of.
     deleted: Vec<u64>,
-}
-
-/// A block, and who waits for it.
-struct Written {
-    key: Key,
-    block: Block,
-    replies: Vec<(Reply<u64>, u64)>,
 }
 
 /// What the database said, or that it panicked.
@@ -81,9 +73,11 @@ impl Writer {
             shared,
             folder,
             store: Some(store),
-            encoder: Encoder::default(),
+            encoders: Encoders::new(),
+            ahead: VecDeque::new(),
             written: Vec::new(),
             unsynced: None,
+            last_sync: (0, Duration::ZERO),
             cursors_due: None,
             look_due: Instant::now(),
             retry: None,
@@ -115,7 +109,7 @@ impl Writer {
         let mut jobs = VecDeque::new();
         let mut more = true;
         while more {
-            more = shared.queue.take(&mut jobs, self.deadline());
+            more = shared.queue.take(&mut jobs, self.deadline(), self.more());
             self.revive();
             let closing = self.work(&mut jobs);
             self.look_after();
@@ -131,12 +125,23 @@ impl Writer {
 
     /// When to look up though no job comes.
     fn deadline(&self) -> Option<Instant> {
+        if !self.ahead.is_empty() {
+            return Some(Instant::now());
+        }
         let Options { sync, ages } = self.options();
         let sync = self.unsynced.zip(sync).map(|(since, every)| since + every);
         let retry = self.retry.map(|(at, _)| at);
         let look = ages.then_some(self.look_due);
         let due = [sync, self.cursors_due, retry, look];
         due.into_iter().flatten().min()
+    }
+
+    /// How many appends to wait for when one is there, and how long. Those who were answered together come again together, and
+    /// half a sync is better spent on waiting for them than a whole one on the first of them.
+    fn more(&self) -> (usize, Duration) {
+        let (appends, time) = self.last_sync;
+        let synced = self.shared.options.durability == Durability::Always;
+        (if synced { appends } else { 0 }, (time / 2).min(GATHERING))
     }
 
     fn options(&self) -> Options {
@@ -149,161 +154,16 @@ impl Writer {
         Options { sync, ages }
     }
 
-    /// Does the jobs, and returns who wants the journal to be closed.
-    fn work(&mut self, jobs: &mut VecDeque<Job>) -> Option<Reply<()>> {
-        let mut closing = None;
-        while let Some(job) = jobs.pop_front() {
-            match job {
-                Job::Append {
-                    records,
-                    bytes,
-                    reply,
-                } => {
-                    let mut group = Group::default();
-                    self.admit(&mut group, records, bytes, reply);
-                    while let Some(Job::Append { .. }) = jobs.front()
-                        && group.has_room()
-                        && let Some(Job::Append {
-                            records,
-                            bytes,
-                            reply,
-                        }) = jobs.pop_front()
-                    {
-                        self.admit(&mut group, records, bytes, reply);
-                    }
-                    self.write(group);
-                }
-                Job::Trim { before, reply } => {
-                    self.settle();
-                    reply.send(self.trim(before)).ok();
-                }
-                Job::Close { reply } => closing = Some(reply),
-            }
-        }
-        self.settle();
-        closing
-    }
-
-    /// Takes an append into a group, unless there is no room for it.
-    fn admit(&self, group: &mut Group, records: Vec<Bytes>, bytes: usize, reply: Reply<u64>) {
-        let retention = &self.shared.options.retention;
-        if retention.full == WhenFull::Reject {
-            let waiting: u64 = self.written.iter().map(|it| it.block.bytes as u64).sum();
-            let used = self.shared.state.lock().bytes() + waiting;
-            let wanted = (group.bytes + bytes) as u64;
-            if used.saturating_add(wanted) > retention.bytes {
-                let max = Size(retention.bytes);
-                reply.send(Err(JournalError::Full { max })).ok();
-                return;
-            }
-        }
-        let index = group.records.len() as u64;
-        group.replies.push((reply, index));
-        group.bytes += bytes;
-        if group.records.is_empty() {
-            group.records = records;
-        } else {
-            group.records.extend(records);
-        }
-    }
-
-    fn write(&mut self, group: Group) {
-        if group.records.is_empty() {
-            return;
-        }
-        if let Err(error) = self.try_write(group) {
-            self.fail(&error);
-        }
-    }
-
-    /// Writes a group. On an error whoever waits has been told.
-    fn try_write(&mut self, group: Group) -> Attempt<()> {
-        let written = self.make_room().and_then(|()| {
-            // Cursors that were set before records were appended are not behind them after a crash.
-            if !self.shared.state.lock().dirty.is_empty() {
-                self.write_cursors()?;
-            }
-            let next = self.written.last().map(|written| written.block.end());
-            let state = self.shared.state.lock();
-            let first = next.unwrap_or(state.next);
-            let segment = state.segments.back().cloned();
-            drop(state);
-            let at = millis(SystemTime::now());
-            let Self { store, encoder, .. } = self;
-            let (Some(store), Some(segment)) = (store, segment) else {
-                return Err(self.failure());
-            };
-            let path = self.folder.path();
-            let write = || store::write(store, encoder, &segment, (first, at), &group.records);
-            let key = attempt(path, write)?;
-            Ok((key, first, at))
-        });
-        let (key, first, at) = match written {
-            Ok(written) => written,
-            Err(error) => {
-                for (reply, _) in group.replies {
-                    reply.send(Err(error.clone())).ok();
-                }
-                return Err(error);
-            }
-        };
-        let block = Block {
-            first,
-            at,
-            records: group.records,
-            bytes: group.bytes,
-        };
-        let replies = group.replies.into_iter();
-        let replies = replies.map(|(reply, index)| (reply, first + index));
-        self.written.push(Written {
-            key,
-            block,
-            replies: replies.collect(),
-        });
-        if self.shared.options.durability != Durability::Always {
-            self.unsynced.get_or_insert_with(Instant::now);
-            self.report();
-        }
-        Ok(())
-    }
-
-    /// Syncs what must be on the disk, and reports it.
-    fn settle(&mut self) {
-        if self.written.is_empty() {
-            return;
-        }
-        match self.sync() {
-            Ok(()) => self.report(),
-            Err(error) => self.fail(&error),
-        }
-    }
-
     fn sync(&mut self) -> Attempt<()> {
         let Some(store) = &self.store else {
             return Err(self.failure());
         };
+        let start = Instant::now();
         attempt(self.folder.path(), || store.sync())?;
+        let appends = self.written.iter().map(Written::appends).sum();
+        self.last_sync = (appends, start.elapsed());
         self.unsynced = None;
         Ok(())
-    }
-
-    /// Lets readers see what was written, and those know who wait for it.
-    fn report(&mut self) {
-        for written in self.written.drain(..) {
-            let next = written.block.end();
-            {
-                let mut state = self.shared.state.lock();
-                if let Some(segment) = state.segments.back_mut() {
-                    segment.summary.add(&written.key);
-                }
-                state.next = next;
-                state.recent.push(Arc::new(written.block));
-            }
-            self.shared.next.send_replace(next);
-            for (reply, first) in written.replies {
-                reply.send(Ok(first)).ok();
-            }
-        }
     }
 
     /// Begins another segment when this one has enough.
@@ -513,7 +373,9 @@ struct Ended(Arc<Shared>);
 impl Drop for Ended {
     fn drop(&mut self) {
         self.0.queue.end();
-        self.0.queue.take(&mut VecDeque::new(), None);
+        self.0
+            .queue
+            .take(&mut VecDeque::new(), None, (0, Duration::ZERO));
         self.0.state.lock().close();
     }
 }
@@ -523,23 +385,6 @@ struct Options {
     sync: Option<Duration>,
     /// Whether records get too old.
     ages: bool,
-}
-
-/// Appends that become one block.
-#[derive(Default)]
-struct Group {
-    records: Vec<Bytes>,
-    bytes: usize,
-    /// Who waits, and the index of their first record.
-    replies: Vec<(Reply<u64>, u64)>,
-}
-
-// === impl Group ===
-
-impl Group {
-    fn has_room(&self) -> bool {
-        self.bytes < BLOCK_BYTES && self.records.len() < BLOCK_RECORDS
-    }
 }
 
 /// Looks through the logs of a journal that was not closed. Whether every record is there that was written to the end.

@@ -11,11 +11,7 @@ use super::{Attempt, JournalError, RETRY, Writer, attempt, repair};
 impl Writer {
     /// Closes the database over an error, to be opened again.
     pub(super) fn fail(&mut self, error: &JournalError) {
-        for written in self.written.drain(..) {
-            for (reply, _) in written.replies {
-                reply.send(Err(error.clone())).ok();
-            }
-        }
+        self.refuse_all(error);
         if self.store.is_some() {
             tracing::error!(
                 %error, "a journal cannot be written: appends fail until it can be opened again"
