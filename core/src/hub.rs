@@ -165,6 +165,10 @@ impl Hub {
         let warmth = self.history.as_ref().and_then(|it| it.warmth(name));
         let (after, entries) = warmth.unwrap_or((head, Vec::new()));
         let past = self.history.as_ref().map(|history| {
+            if !history.is_warm() {
+                // Whoever had this name before, if that was not noted: nobody is given what was theirs.
+                history.close(name);
+            }
             let opened = history.closed_at(name);
             Past::new(history.pages(), opened)
         });
@@ -183,12 +187,12 @@ impl Hub {
     /// Closes a channel: its entries are dropped and its clients must leave.
     pub fn close(&self, name: &ChannelName) {
         let watchers = self.watchers.lock();
+        if let Some(history) = &self.history {
+            // Who opens a channel of this name later is not to see what was in it, though it is not open now.
+            history.close(name);
+        }
         let removed = self.channels.write().remove(name);
         if let Some(channel) = removed {
-            if let Some(history) = &self.history {
-                // Who opens a channel of this name later is not to see what was in it.
-                history.close(name, channel.head().offset);
-            }
             channel.close();
             for watcher in watchers.iter() {
                 watcher.closed(&channel);

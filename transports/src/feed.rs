@@ -171,8 +171,11 @@ impl<T> Feed<T> {
 
     /// Whether anything waits that is in memory alone, or soon will be read from there.
     pub(crate) fn is_owed(&self) -> bool {
-        let mut list = self.list.iter();
-        list.any(|it| it.cursor.is_behind() && !it.cursor.is_in_past())
+        let behind = |it: &&Following<T>| it.cursor.is_behind();
+        let (past, owed): (Vec<_>, Vec<_>) =
+            (self.list.iter().filter(behind)).partition(|it| it.cursor.is_in_past());
+        // What has to wait for the root's copies is not owed before those are.
+        !owed.is_empty() && !past.into_iter().any(Following::is_root)
     }
 
     /// Whether something that waited is gone.
@@ -282,8 +285,7 @@ impl<T> Feed<T> {
     /// Moves past what is missing.
     fn pass_gap(&mut self, gapped: &Gapped) {
         if let Some(it) = self.list.get_mut(gapped.at) {
-            let ahead = it.cursor.peek(0, |_| {});
-            it.cursor.pass(&ahead, 0, gapped.gap.through.offset);
+            it.cursor.pass_gap(&gapped.gap);
         }
     }
 

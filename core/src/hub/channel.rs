@@ -125,7 +125,12 @@ impl Channel {
             return None;
         }
         let front = self.front.load(Ordering::Relaxed);
-        let (entries, bytes) = self.ring.read().ahead_of(front);
+        let ring = self.ring.read();
+        if self.past.is_some() && ring.has_overrun(front) {
+            return None;
+        }
+        let (entries, bytes) = ring.ahead_of(front);
+        drop(ring);
         let crowded =
             entries > self.retention.events as u64 / 2 || bytes > self.retention.bytes as u64 / 2;
         crowded.then_some(front)

@@ -154,14 +154,7 @@ impl Cursor {
 
     /// Moves past everything that was shown.
     pub fn pass_all(&mut self, ahead: &Ahead) {
-        // Behind the ring there are no places.
-        self.place = if ahead.in_past {
-            0
-        } else {
-            ahead.before + ahead.shown
-        };
-        self.after = ahead.reached;
-        self.passed(ahead);
+        self.move_to(ahead, ahead.shown, ahead.reached);
     }
 
     /// Moves past the first `count` of those that were shown, the last of which is at `offset`; past the gap at least.
@@ -170,22 +163,30 @@ impl Cursor {
             self.pass_all(ahead);
             return;
         }
+        let gone = ahead.gap.map_or(self.after, |gap| gap.through.offset);
+        self.move_to(ahead, count, if count == 0 { gone } else { offset });
+    }
+
+    /// Moves past what is gone, and no further.
+    pub fn pass_gap(&mut self, gap: &Gap) {
+        // What its place is there, the next look finds out.
+        self.place = 0;
+        self.after = self.after.max(gap.through.offset);
+    }
+
+    fn move_to(&mut self, ahead: &Ahead, count: u64, after: Offset) {
+        let moved = after > self.after;
         // Behind the ring there are no places.
         self.place = if ahead.in_past {
             0
         } else {
             ahead.before + count
         };
-        let gone = ahead.gap.map_or(self.after, |gap| gap.through.offset);
-        self.after = if count == 0 { gone } else { offset };
-        if count > 0 {
-            self.passed(ahead);
-        }
-    }
-
-    fn passed(&mut self, ahead: &Ahead) {
+        self.after = after;
         if let Some(past) = &mut self.past {
-            past.passed(ahead);
+            if moved {
+                past.moved(ahead);
+            }
             if !ahead.in_past {
                 self.past = None;
             }
@@ -222,22 +223,17 @@ impl Cursor {
     /// Whether entries wait behind the cursor and are at hand; `Ready(false)` when the channel is closed and nothing waits. While it
     /// is pending, the task is woken by everything that is appended, and when what waits has been read back from the history.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let mut ready = self.is_ready();
-        if ready.is_none() && self.channel.register(&mut self.waiting, cx.waker()) {
+        let polled = self.poll_unwatched(cx);
+        if polled.is_pending() && self.channel.register(&mut self.waiting, cx.waker()) {
             // What came before the registration was told to nobody, so look again.
-            ready = self.is_ready();
+            return self.poll_unwatched(cx);
         }
-        self.poll_at_hand(ready, cx)
+        polled
     }
 
     /// As [`poll_ready`](Self::poll_ready), but the task is not woken by what is appended: somebody else is.
     pub fn poll_unwatched(&mut self, cx: &Context<'_>) -> Poll<bool> {
-        let ready = self.is_ready();
-        self.poll_at_hand(ready, cx)
-    }
-
-    fn poll_at_hand(&mut self, ready: Option<bool>, cx: &Context<'_>) -> Poll<bool> {
-        match ready {
+        match self.is_ready() {
             Some(true) => self.poll_fetched(cx).map(|()| true),
             Some(false) => Poll::Ready(false),
             None => Poll::Pending,

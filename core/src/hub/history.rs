@@ -11,10 +11,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use bytes::Bytes;
 use tokio::sync::{Mutex as Turns, MutexGuard as Turn};
 
-pub(super) use self::fetch::{Asked, Outcome};
-pub(super) use self::pages::{Pages, Wanted};
+pub(super) use self::fetch::Asked;
+pub(super) use self::pages::{Page, Pages, Wanted};
 use self::record::{Names, Stored};
 use super::sync::Mutex;
 use super::{ChannelName, Entry, Epoch, Offset, Position, Retention};
@@ -61,7 +62,8 @@ impl History {
         retention: &Retention,
     ) -> Result<Self, JournalError> {
         let warm = Warm::read(&*journal, retention).await?;
-        let event = |record| record::decode(record, &mut Names::default()).map(|(event, _)| event);
+        let event =
+            |record: Bytes| record::decode(&record, &mut Names::default()).map(|(event, _)| event);
         let recent = Recent::read(&*journal, event).await;
         let cursors = journal.cursors().into_iter();
         let closed = cursors.filter_map(|(cursor, at)| {
@@ -115,11 +117,18 @@ impl History {
         closed.get(name).copied().unwrap_or(Offset::ORIGIN)
     }
 
-    /// Notes that a channel is closed, at `head`.
-    pub(super) fn close(&self, name: &ChannelName, head: Offset) {
+    /// What has been stored so far under the name of a channel is nobody's from now on.
+    pub(super) fn close(&self, name: &ChannelName) {
+        // Some of it may be stored, and not be in the channel yet.
+        let head = self.next().before();
         self.closed.lock().insert(name.clone(), head);
         let cursor = format!("{CLOSED}{name}");
         self.journal.set_cursor(&cursor, Some(head.get()));
+    }
+
+    /// Whether channels that open now are those that are open at start. Others have nothing of what is stored.
+    pub(super) fn is_warm(&self) -> bool {
+        self.warm.lock().is_some()
     }
 
     /// What a channel reads back of it.
@@ -181,7 +190,7 @@ impl Warm {
                 break;
             }
             for record in page.records {
-                let Some((event, channels)) = record::decode(record.bytes, &mut names) else {
+                let Some((event, channels)) = record::decode(&record.bytes, &mut names) else {
                     tracing::error!(
                         offset = record.offset,
                         "an event of the history cannot be read back"

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use super::cursor::{Ahead, Cursor};
-use super::history::{Asked, Outcome, Pages, Wanted};
+use super::history::{Asked, Page, Pages, Wanted};
 use super::{Channel, Entry, Offset};
 
 /// What a channel had that it does not retain in memory.
@@ -92,8 +92,8 @@ impl Reader {
         }
     }
 
-    /// What it asked for it has looked at.
-    pub(super) fn passed(&mut self, ahead: &Ahead) {
+    /// The cursor has moved: what it asked for it has looked at.
+    pub(super) fn moved(&mut self, ahead: &Ahead) {
         self.asked = None;
         if ahead.shown() > 0 {
             self.since = None;
@@ -143,32 +143,26 @@ impl Cursor {
                 _ => gap(through),
             };
         }
-        match self.page(past) {
-            None => Ahead::in_past(0, after, None),
-            Some(Outcome::Unreadable) => gap(evicted),
-            Some(Outcome::Page(page)) => {
-                let wanted = Wanted {
-                    channel: self.channel().name(),
-                    after,
-                    through: evicted,
-                    since: self.past.as_ref().and_then(|it| it.since),
-                    most,
-                };
-                let shown = page.show(wanted, show);
-                Ahead::in_past(shown.count, shown.reached, None)
-            }
-        }
+        let Some(page) = self.page(past) else {
+            return Ahead::in_past(0, after, None);
+        };
+        let wanted = Wanted {
+            channel: self.channel().name(),
+            after,
+            through: evicted,
+            since: self.past.as_ref().and_then(|it| it.since),
+            most,
+        };
+        let shown = page.show(wanted, show);
+        Ahead::in_past(shown.count, shown.reached, None)
     }
 
     /// What has the entry behind it, if that is at hand.
-    fn page(&self, past: &Past) -> Option<Outcome> {
+    fn page(&self, past: &Past) -> Option<Arc<Page>> {
         let next = self.offset().after();
         let asked = self.past.as_ref().and_then(|it| it.asked.as_ref());
-        match asked.and_then(Asked::outcome) {
-            Some(Outcome::Unreadable) => Some(Outcome::Unreadable),
-            Some(Outcome::Page(page)) if page.has(next) => Some(Outcome::Page(page)),
-            _ => past.pages.find(next).map(Outcome::Page),
-        }
+        let page = asked.and_then(Asked::look).filter(|page| page.has(next));
+        page.or_else(|| past.pages.find(next))
     }
 
     /// Whether what lies in front of it is read: what is in memory is at once, and the rest is read back from the history. While

@@ -153,6 +153,11 @@ impl Ring {
         self.first - 1 + self.slots.len() as u64
     }
 
+    /// Whether the entry behind a place is no longer there.
+    pub(super) fn has_overrun(&self, place: u64) -> bool {
+        place + 1 < self.first
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }

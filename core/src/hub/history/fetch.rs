@@ -14,23 +14,20 @@ use super::pages::Page;
 pub(super) struct Fetch {
     from: Offset,
     state: Mutex<State>,
-    /// Told when nobody asks any more.
-    left: Notify,
+    /// Told when somebody has looked, or asks no more.
+    changed: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    askers: Slab<Waker>,
+    askers: Slab<Asker>,
     ended: bool,
-    outcome: Option<Outcome>,
+    page: Option<Arc<Page>>,
 }
 
-/// What came of it.
-#[derive(Debug, Clone)]
-pub(in super::super) enum Outcome {
-    Page(Arc<Page>),
-    /// And it will never be read.
-    Unreadable,
+struct Asker {
+    waker: Waker,
+    looked: bool,
 }
 
 /// Somebody's interest in a page, until it is dropped.
@@ -46,7 +43,7 @@ impl Fetch {
         Self {
             from,
             state: Mutex::default(),
-            left: Notify::new(),
+            changed: Notify::new(),
         }
     }
 
@@ -58,24 +55,45 @@ impl Fetch {
         !self.state.lock().askers.is_empty()
     }
 
-    /// Tells those who asked. Without an outcome they ask again.
-    pub(super) fn end(&self, outcome: Option<Outcome>) {
+    /// Tells those who asked. Without a page they look what there is, and may ask again.
+    pub(super) fn end(&self, page: Option<Arc<Page>>) {
         let mut state = self.state.lock();
-        (state.ended, state.outcome) = (true, outcome);
-        for (_, waker) in &state.askers {
-            waker.wake_by_ref();
+        (state.ended, state.page) = (true, page);
+        for (_, asker) in &state.askers {
+            asker.waker.wake_by_ref();
         }
     }
 
     /// Waits until all have looked who asked.
     pub(super) async fn looked(&self) {
-        while self.is_asked_for() {
-            self.left.notified().await;
+        self.until(|state| state.askers.iter().all(|(_, asker)| asker.looked))
+            .await;
+    }
+
+    /// Waits until nobody asks any more.
+    pub(super) async fn left(&self) {
+        self.until(|state| state.askers.is_empty()).await;
+    }
+
+    async fn until(&self, holds: impl Fn(&State) -> bool) {
+        while !holds(&self.state.lock()) {
+            self.changed.notified().await;
         }
     }
 
     pub(super) fn let_go(&self) {
-        self.state.lock().outcome = None;
+        self.state.lock().page = None;
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn ask(&mut self) -> usize {
+        self.askers.insert(Asker {
+            waker: Waker::noop().clone(),
+            looked: false,
+        })
     }
 }
 
@@ -85,7 +103,7 @@ impl Asked {
     /// Nothing when the page is read already.
     pub(super) fn new(fetch: &Arc<Fetch>) -> Option<Self> {
         let mut state = fetch.state.lock();
-        let at = (!state.ended).then(|| state.askers.insert(Waker::noop().clone()))?;
+        let at = (!state.ended).then(|| state.ask())?;
         drop(state);
         let fetch = Arc::clone(fetch);
         Some(Self { fetch, at })
@@ -93,7 +111,7 @@ impl Asked {
 
     /// The first one who asks.
     pub(super) fn of_new(fetch: &Arc<Fetch>) -> Self {
-        let at = fetch.state.lock().askers.insert(Waker::noop().clone());
+        let at = fetch.state.lock().ask();
         let fetch = Arc::clone(fetch);
         Self { fetch, at }
     }
@@ -104,15 +122,23 @@ impl Asked {
         if state.ended {
             return Poll::Ready(());
         }
-        if let Some(waker) = state.askers.get_mut(self.at) {
-            waker.clone_from(cx.waker());
+        if let Some(asker) = state.askers.get_mut(self.at) {
+            asker.waker.clone_from(cx.waker());
         }
         Poll::Pending
     }
 
-    /// What came of it, for as long as that is held for those who have not looked.
-    pub(in super::super) fn outcome(&self) -> Option<Outcome> {
-        self.fetch.state.lock().outcome.clone()
+    /// The page, for as long as it is held for those who have not looked.
+    pub(in super::super) fn look(&self) -> Option<Arc<Page>> {
+        let mut state = self.fetch.state.lock();
+        let page = state.page.clone()?;
+        if let Some(asker) = state.askers.get_mut(self.at)
+            && !asker.looked
+        {
+            asker.looked = true;
+            self.fetch.changed.notify_one();
+        }
+        Some(page)
     }
 }
 
@@ -120,8 +146,6 @@ impl Drop for Asked {
     fn drop(&mut self) {
         let mut state = self.fetch.state.lock();
         state.askers.try_remove(self.at);
-        if state.askers.is_empty() {
-            self.fetch.left.notify_one();
-        }
+        self.fetch.changed.notify_one();
     }
 }

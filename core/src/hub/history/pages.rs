@@ -1,17 +1,17 @@
 //! Reading further back than channels retain in memory: pages of the history, shared by all who are at the same place.
 //!
 //! Here, too, a client is no more than an offset. What it reads lies in a cache of bounded size. What does not is read for it, a
-//! few pages at a time, each kept until all who asked for it have looked, or for a second.
+//! few pages at a time, each kept until all who asked for it have looked, or for a moment.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::super::sync::Mutex;
 use super::super::{ChannelName, Entry, Epoch, Offset, Position};
-use super::fetch::{Asked, Fetch, Outcome};
+use super::fetch::{Asked, Fetch};
 use super::record::{self, Names, Stored};
 use crate::journal::{Journal, JournalError, Limit, Record};
 
@@ -27,7 +27,7 @@ const IDLE: Duration = Duration::from_secs(30);
 /// Pages that are read, or waited with until those have looked who asked for them.
 const AT_ONCE: usize = 4;
 /// How long it is waited for them.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(200);
 /// Time until a journal that could not be read is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -160,7 +160,9 @@ impl Pages {
         let (fetches, kept) = (state.fetches.keys(), state.kept.keys());
         let next = fetches.chain(kept).filter(|it| **it > offset).min();
         let room = next.map_or(u64::MAX, |next| next.get() - offset.get());
-        let records = usize::try_from(room).map_or(PAGE.records, |room| room.min(PAGE.records));
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        // Some overlap does no harm; many small pages would.
+        let records = room.clamp(PAGE.records / 4, PAGE.records);
         let fetch = Arc::new(Fetch::new(offset));
         state.fetches.insert(offset, Arc::clone(&fetch));
         drop(state);
@@ -170,42 +172,55 @@ impl Pages {
     }
 
     async fn fetch(self: Arc<Self>, fetch: Arc<Fetch>, most: Limit) {
-        // It is never closed.
-        let turn = self.turns.acquire().await;
-        let outcome = self.read(&fetch, most).await;
+        let read = self.read(&fetch, most).await;
+        let (page, turn) = read.unzip();
         {
             let mut state = self.state.lock();
             state.fetches.remove(&fetch.from());
-            if let Some(Outcome::Page(page)) = &outcome
+            if let Some(page) = &page
                 && !page.slots.is_empty()
             {
                 state.keep(Arc::clone(page));
             }
         }
-        fetch.end(outcome);
+        fetch.end(page);
         // However quickly others ask for other pages: each page that is read serves those who asked for it.
         tokio::time::timeout(PATIENCE, fetch.looked()).await.ok();
         fetch.let_go();
         drop(turn);
     }
 
-    /// Nothing when nobody asks any more.
-    async fn read(&self, fetch: &Fetch, most: Limit) -> Option<Outcome> {
+    /// Nothing when nobody asks any more, or when there is nothing to be read here.
+    async fn read(&self, fetch: &Fetch, most: Limit) -> Option<(Arc<Page>, SemaphorePermit<'_>)> {
+        let from = fetch.from();
+        let mut warned = false;
         while fetch.is_asked_for() {
-            match self.journal.read(fetch.from().get(), most).await {
+            // It is never closed.
+            let turn = self.turns.acquire().await.ok()?;
+            match self.journal.read(from.get(), most).await {
                 Ok(page) => {
-                    let page = self.page(fetch.from(), page.next, page.records);
-                    return Some(Outcome::Page(Arc::new(page)));
+                    let page = self.page(from, page.next, page.records);
+                    return Some((Arc::new(page), turn));
                 }
                 Err(error) if error.passes() => {
-                    tracing::debug!(%error, "the history cannot be read now");
+                    if !warned {
+                        tracing::warn!(%error, offset = %from, "the history cannot be read now: clients wait for it");
+                        warned = true;
+                    }
+                    drop(turn);
                     tokio::time::sleep(RETRY).await;
                 }
-                // The process stops: clients read on with the next one.
-                Err(JournalError::Closed) => return None,
+                Err(JournalError::Closed) => {
+                    // The process stops. Clients read on with the next one; asking again would be of no use.
+                    drop(turn);
+                    fetch.left().await;
+                    return None;
+                }
                 Err(error) => {
-                    tracing::error!(%error, "the history cannot be read");
-                    return Some(Outcome::Unreadable);
+                    tracing::error!(%error, offset = %from, "a part of the history cannot be read: it is passed over");
+                    let through = from.get().saturating_add(most.records as u64) - 1;
+                    self.lost(from.before(), through.into());
+                    return None;
                 }
             }
         }
@@ -221,7 +236,7 @@ impl Pages {
             slots: Vec::with_capacity(records.len()),
         };
         for record in records {
-            let Some((event, channels)) = record::decode(record.bytes, &mut names) else {
+            let Some((event, channels)) = record::decode(&record.bytes, &mut names) else {
                 tracing::error!(
                     offset = record.offset,
                     "an event of the history cannot be read back"
@@ -324,9 +339,8 @@ impl Page {
 
     fn size(&self) -> usize {
         let slots = self.slots.iter();
-        slots
-            .map(|slot| slot.entry.size() + size_of::<Slot>())
-            .sum()
+        let slots = slots.map(|slot| slot.entry.size() + size_of::<Slot>());
+        slots.sum::<usize>() + size_of::<Self>()
     }
 }
 

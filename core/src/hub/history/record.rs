@@ -36,8 +36,10 @@ pub(super) fn encode(event: &Event, channels: &[ChannelName]) -> Bytes {
     record.into()
 }
 
-/// The event and the channels that it went to; nothing when that is not what was written.
-pub(super) fn decode(mut record: Bytes, names: &mut Names) -> Option<(Event, Vec<ChannelName>)> {
+/// The event and the channels that it went to; nothing when that is not what was written. Copied: the record is a part of a larger
+/// block, which would stay in memory for as long as the event.
+pub(super) fn decode(record: &[u8], names: &mut Names) -> Option<(Event, Vec<ChannelName>)> {
+    let mut record = Bytes::copy_from_slice(record);
     let count = record.try_get_u16_le().ok()?;
     let mut channels = Vec::with_capacity(count.into());
     for _ in 0..count {

@@ -372,7 +372,7 @@ async fn a_journal_that_fails_for_a_while_is_read_again() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_a_gap_up_to_what_is_in_memory() {
+async fn what_cannot_be_read_is_a_gap_and_the_rest_is_read() {
     let (hub, journal) = guarded().await;
     let error = JournalError::Damaged {
         path: "there".into(),
@@ -383,8 +383,81 @@ async fn what_cannot_be_read_is_a_gap_up_to_what_is_in_memory() {
     let (_, mut cursor) = resume(&hub, 0, &behind(&hub, 9.into()));
     let mut seen = Seen::default();
     seen.read(&mut cursor, usize::MAX).await;
-    assert_eq!(seen.offsets.len(), RING);
-    assert_eq!(seen.gaps, [(9.into(), 96.into())]);
+    assert_eq!(
+        (seen.offsets.len(), &*seen.gaps),
+        (75, &[(9.into(), 25.into())][..])
+    );
+    // It is known from then on.
+    let (known, _) = resume(&hub, 0, &behind(&hub, 9.into()));
+    assert!(known.gap.is_some());
+}
+
+#[tokio::test]
+async fn when_the_journal_is_closed_clients_sleep() {
+    let (hub, journal) = guarded().await;
+    journal.turns.add_permits(99);
+    journal.fails.lock().push(JournalError::Closed);
+    let (_, mut cursor) = resume(&hub, 0, &behind(&hub, Offset::ORIGIN));
+    let slept = tokio::time::timeout(Duration::from_millis(50), cursor.fetched()).await;
+    assert!(slept.is_err());
+    assert_eq!(journal.turns.available_permits(), 98, "it was asked once");
+}
+
+#[tokio::test]
+async fn a_name_that_opens_later_has_nothing_of_whoever_had_it_before() {
+    let journal = memory();
+    let hub = hub(&journal).await;
+    publish(&hub, 1).await;
+    // A process in which it is never open, and therefore not closed.
+    let history = History::open(Arc::clone(&journal), &retention()).await;
+    let hub = Hub::with_history(retention(), history.unwrap());
+    hub.opened_all();
+    hub.open(&names()[0]);
+    hub.open(&names()[1]);
+    let (found, mut cursor) = resume(&hub, 1, &Since::Earliest);
+    assert_eq!((found.from.offset, found.gap), (1.into(), None));
+    publish(&hub, 1).await;
+    let mut seen = Seen::default();
+    seen.read(&mut cursor, usize::MAX).await;
+    assert_eq!(seen.offsets, [2.into()]);
+    // And it stays so.
+    let hub = self::hub(&journal).await;
+    assert_eq!(resume(&hub, 1, &Since::Earliest).0.from.offset, 1.into());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn nothing_is_missed_while_others_publish_and_the_ring_moves_on() {
+    const COUNT: usize = 3_000;
+
+    let journal = memory();
+    let hub = Arc::new(hub(&journal).await);
+    let read = async |hub: Arc<Hub>, at: usize| {
+        let mut cursor = channel(&hub, at).follow(Start::Earliest);
+        let mut seen = Seen::default();
+        // Every other event is of this instance.
+        let wanted = if at == 0 { COUNT } else { COUNT / 2 };
+        while seen.offsets.len() < wanted {
+            assert!(cursor.ready().await);
+            seen.read(&mut cursor, 5).await;
+        }
+        seen
+    };
+    let readers: Vec<_> = (0..9)
+        .map(|at| tokio::spawn(read(Arc::clone(&hub), at % 3)))
+        .collect();
+    for number in 0..COUNT {
+        publish(&hub, 1 + number % 2).await;
+        if number % 7 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    for reader in readers {
+        let patience = Duration::from_secs(60);
+        let seen = tokio::time::timeout(patience, reader).await;
+        let seen = seen.expect("all of it arrives").unwrap();
+        assert!(seen.offsets.is_sorted_by(|a, b| a < b));
+        assert!(seen.gaps.is_empty(), "{:?}", seen.gaps);
+    }
 }
 
 #[tokio::test]
@@ -494,10 +567,20 @@ async fn who_reads_the_past_is_not_waited_for() {
     assert_eq!((channel.crowded(), cursor.bytes_behind()), (None, 0));
     cursor.rewind(Offset::ORIGIN);
     cursor.skip();
-    for _ in 0..RING {
+    for _ in 0..2 {
+        publish(&hub, 1).await;
+        Seen::default().read(&mut cursor, 1).await;
+    }
+    assert_eq!(channel.crowded(), None);
+    for _ in 1..RING {
         publish(&hub, 1).await;
     }
     assert!(channel.crowded().is_some());
+    // It is on its way out of the ring, where it loses nothing.
+    for _ in 0..RING {
+        publish(&hub, 1).await;
+    }
+    assert_eq!(channel.crowded(), None);
 }
 
 #[tokio::test]

@@ -39,11 +39,12 @@ pub(super) struct Key {
 /// Writes blocks; keeps its buffers.
 #[derive(Debug, Default)]
 pub(super) struct Encoder {
-    body: Vec<u8>,
-    /// Room for the value, longer than any was.
-    value: Vec<u8>,
-    /// Blocks that will not be compressed.
-    plain: u32,
+    /// The value as it is.
+    plain: Vec<u8>,
+    /// Room for the value compressed, longer than any was.
+    small: Vec<u8>,
+    /// Blocks that will not be compressed, because one did not get smaller.
+    passed_over: u32,
 }
 
 /// A block that is not what was written.
@@ -100,37 +101,44 @@ impl Key {
 // === impl Encoder ===
 
 impl Encoder {
-    /// The key and the value of a block. Its records have less than 4 GiB, their lengths included.
-    pub(super) fn encode(&mut self, first: u64, at: u64, records: &[Bytes]) -> (Key, Slice) {
-        let body = &mut self.body;
-        body.clear();
+    /// The key and the value of a block, compressed if that is wanted and pays. Its records have less than 4 GiB, their lengths
+    /// included.
+    pub(super) fn encode(
+        &mut self,
+        first: u64,
+        at: u64,
+        records: &[Bytes],
+        compressed: bool,
+    ) -> (Key, Slice) {
+        let plain = &mut self.plain;
+        plain.clear();
+        plain.resize(HEAD, 0);
         for record in records {
-            body.extend_from_slice(&length(record.len()).to_le_bytes());
+            plain.extend_from_slice(&length(record.len()).to_le_bytes());
         }
         for record in records {
-            body.extend_from_slice(record);
+            plain.extend_from_slice(record);
         }
-        let tries = body.len() >= LEAST && self.plain == 0;
-        self.plain = self.plain.saturating_sub(1);
-        let compressed = tries.then(|| compress(body, &mut self.value)).flatten();
-        if tries && compressed.is_none() {
-            self.plain = PATIENCE;
+        let body = &plain[HEAD..];
+        let raw = length(body.len());
+        let tries = compressed && body.len() >= LEAST && self.passed_over == 0;
+        if compressed {
+            self.passed_over = self.passed_over.saturating_sub(1);
         }
-        let value = if let Some(length) = compressed {
-            &mut self.value[..HEAD + length]
-        } else {
-            self.value.clear();
-            self.value.resize(HEAD, 0);
-            self.value.extend_from_slice(body);
-            &mut self.value[..]
+        let small = tries.then(|| compress(body, &mut self.small)).flatten();
+        if tries && small.is_none() {
+            self.passed_over = PATIENCE;
+        }
+        let (value, method) = match small {
+            Some(length) => (&mut self.small[..HEAD + length], LZ4),
+            None => (&mut plain[..], PLAIN),
         };
-        value[0] = FORMAT;
-        value[1] = if compressed.is_some() { LZ4 } else { PLAIN };
+        (value[0], value[1]) = (FORMAT, method);
         let key = Key {
             first,
             count: length(records.len()),
             at,
-            raw: length(body.len()),
+            raw,
             stored: length(value.len()),
         };
         let sum = checksum(&key, value);
@@ -138,9 +146,8 @@ impl Encoder {
         // fjall copies it in any case.
         let value = Slice::from(&*value);
         // A burst of large records must not hold its buffers for good.
-        if self.body.capacity() > 8 << 20 {
-            self.body = Vec::new();
-            self.value = Vec::new();
+        if self.plain.capacity() > 8 << 20 {
+            (self.plain, self.small) = (Vec::new(), Vec::new());
         }
         (key, value)
     }
@@ -223,17 +230,19 @@ mod tests {
             vec![Bytes::new()],
             vec![Bytes::from(random), Bytes::new()],
         ] {
-            let (key, value) = encoder.encode(7, 1_000, &records);
-            assert_eq!(Key::from_bytes(&key.to_bytes()), Some(key));
-            assert_eq!(key.end(), 7 + records.len() as u64);
-            assert_eq!(key.stored as usize, value.len());
-            assert_eq!(decode(&key, &value).as_ref(), Ok(&records));
+            for compressed in [true, false] {
+                let (key, value) = encoder.encode(7, 1_000, &records, compressed);
+                assert_eq!(Key::from_bytes(&key.to_bytes()), Some(key));
+                assert_eq!(key.end(), 7 + records.len() as u64);
+                assert_eq!(key.stored as usize, value.len());
+                assert_eq!(decode(&key, &value).as_ref(), Ok(&records));
+            }
         }
     }
 
     #[test]
     fn a_damaged_block_is_never_read() {
-        let (key, value) = Encoder::default().encode(7, 1_000, &records());
+        let (key, value) = Encoder::default().encode(7, 1_000, &records(), true);
         for index in 0..value.len() {
             let mut damaged = value.to_vec();
             damaged[index] ^= 0x20;

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fjall::Slice;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -18,8 +19,8 @@ pub(super) const WORTH: usize = 64 << 10;
 #[cfg(test)]
 pub(in super::super) const PANICS: &[u8] = b"panic!";
 
-/// Makes the key and the value of a block.
-type Encode = fn(&mut Encoder, &Block) -> (Key, Slice);
+/// Makes the key and the value of a block, compressed or not.
+type Encode = fn(&mut Encoder, &Block, bool) -> (Key, Slice);
 
 /// The key and the value of a block, or nothing when making them ended in a panic.
 pub(super) type Encoded = Option<(Key, Slice)>;
@@ -34,6 +35,8 @@ pub(super) struct Encoders {
 
 struct Shared {
     encode: Encode,
+    /// Whether there is time for compressing.
+    compress: AtomicBool,
     state: Mutex<State>,
     /// Something waits, or nothing will again.
     waiting: Condvar,
@@ -60,16 +63,17 @@ enum Slot {
 
 impl Encoders {
     pub(super) fn new() -> Self {
-        Self::with(|encoder, block| {
+        Self::with(|encoder, block, compress| {
             #[cfg(test)]
             assert!(block.records[0] != PANICS, "as the test wants it");
-            encoder.encode(block.first, block.at, &block.records)
+            encoder.encode(block.first, block.at, &block.records, compress)
         })
     }
 
     fn with(encode: Encode) -> Self {
         let shared = Shared {
             encode,
+            compress: AtomicBool::new(true),
             state: Mutex::default(),
             waiting: Condvar::new(),
             encoded: Condvar::new(),
@@ -79,6 +83,11 @@ impl Encoders {
             encoder: Encoder::default(),
             started: false,
         }
+    }
+
+    /// Whether blocks that are encoded from now on are compressed, where it pays.
+    pub(super) fn compress(&self, compress: bool) {
+        self.shared.compress.store(compress, Ordering::Relaxed);
     }
 
     /// Adds a block behind the others.
@@ -173,7 +182,8 @@ impl Shared {
         let number = state.front + index as u64;
         let done = MutexGuard::unlocked(state, || {
             // However it ends, the slot must not stay taken: the writer waits for it.
-            let encode = AssertUnwindSafe(|| (self.encode)(encoder, &block));
+            let compress = self.compress.load(Ordering::Relaxed);
+            let encode = AssertUnwindSafe(|| (self.encode)(encoder, &block, compress));
             let done = catch_unwind(encode).ok();
             drop(block);
             done
@@ -223,12 +233,12 @@ mod tests {
         })
     }
 
-    fn encode(encoder: &mut Encoder, block: &Block) -> (Key, Slice) {
+    fn encode(encoder: &mut Encoder, block: &Block, compress: bool) -> (Key, Slice) {
         let named = std::thread::current().name() == Some("evows-encoder");
         assert!(!named || block.first != 13, "as the test wants it");
         // Not in order: some take longer.
         std::thread::yield_now();
-        encoder.encode(block.first, block.at, &block.records)
+        encoder.encode(block.first, block.at, &block.records, compress)
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! After an error it closes the database, opens it again with back-off, and takes back what it could not report as stored.
 
 mod groups;
+mod load;
 mod revival;
 
 use std::collections::VecDeque;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use self::groups::{Ahead, Written};
+use self::load::Load;
 use super::super::{Durability, JournalError, WhenFull, millis};
 use super::encoders::Encoders;
 use super::folder::{Folder, Left, damaged, failed};
@@ -41,6 +43,7 @@ pub(super) struct Writer {
     unsynced: Option<Instant>,
     /// Appends that the last sync was for, and how long it took.
     last_sync: (usize, Duration),
+    load: Load,
     cursors_due: Option<Instant>,
     look_due: Instant,
     retry: Option<(Instant, Duration)>,
@@ -78,6 +81,7 @@ impl Writer {
             written: Vec::new(),
             unsynced: None,
             last_sync: (0, Duration::ZERO),
+            load: Load::default(),
             cursors_due: None,
             look_due: Instant::now(),
             retry: None,
@@ -109,7 +113,10 @@ impl Writer {
         let mut jobs = VecDeque::new();
         let mut more = true;
         while more {
+            self.load.rests(Instant::now());
             more = shared.queue.take(&mut jobs, self.deadline(), self.more());
+            self.load.works(Instant::now());
+            self.encoders.compress(!self.load.is_high());
             self.revive();
             let closing = self.work(&mut jobs);
             self.look_after();
@@ -161,7 +168,9 @@ impl Writer {
         let start = Instant::now();
         attempt(self.folder.path(), || store.sync())?;
         let appends = self.written.iter().map(Written::appends).sum();
-        self.last_sync = (appends, start.elapsed());
+        let time = start.elapsed();
+        self.last_sync = (appends, time);
+        self.load.waited(time);
         self.unsynced = None;
         Ok(())
     }

@@ -225,7 +225,7 @@ impl Pump {
                 }
             };
             // Taken before the members are served: what comes meanwhile wakes it.
-            let mut lead = round.channel.follow(Start::Head);
+            let mut lead = round.channel.watch();
             let pass = round.serve(&mut members).await;
             waiting = if pass.waiting { waiting + 1 } else { 0 };
             if pass.more || (1..PATIENCE).contains(&waiting) {
@@ -239,7 +239,7 @@ impl Pump {
                 .store(!pass.waiting && !pass.hopeful, Ordering::Relaxed);
             tokio::select! {
                 () = self.changed.notified() => {}
-                _ = lead.ready() => {}
+                _ = lead.moved() => {}
                 () = tokio::time::sleep(RETRY), if pass.stalled || pass.waiting => {}
             }
             self.idle.store(false, Ordering::Relaxed);
@@ -328,7 +328,8 @@ impl Round {
             Err(progress) => return progress,
         };
         let (mut delivered, mut bytes) = (0, 0);
-        let mut progress = if entries.len() < most.max(1) {
+        // From the history come fewer than there are.
+        let mut progress = if entries.len() < most.max(1) && !member.cursor.is_behind() {
             Progress::CaughtUp
         } else if most < BURST {
             Progress::Stalled
