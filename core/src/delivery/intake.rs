@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::progress::Progress;
 use super::store::Waiting;
 use crate::config::WhenFull;
-use crate::journal::{Journal, Limit, Record};
+use crate::journal::{Journal, Limit, Page, Record};
 use crate::plugin::Destination;
 use crate::topology::queue::Receiver;
 use crate::{Event, Outcome};
@@ -50,6 +50,8 @@ pub(crate) struct Spool {
     leave: CancellationToken,
     /// A read that has begun: whoever waits for it may be called away, and comes back.
     reading: Option<BoxFuture<'static, Option<Vec<Record>>>>,
+    /// What was read last for somebody who catches up, and from where.
+    page: Option<(u64, Arc<Page>)>,
     saved_at: Instant,
     trimmed_at: Instant,
     saved: Vec<(String, u64)>,
@@ -123,6 +125,7 @@ impl Spool {
             stored,
             leave,
             reading: None,
+            page: None,
             saved_at: now,
             trimmed_at: now,
             saved,
@@ -151,15 +154,31 @@ impl Spool {
         records
     }
 
-    /// Records for somebody who catches up, and where the next ones are.
-    pub(super) async fn read_from(&mut self, from: u64) -> Option<(Vec<Record>, u64)> {
+    /// A page that has the records from `from` on, for somebody who catches up. It is kept: the next look is for what comes behind
+    /// the few records that are taken of it, or for others who are at the same place.
+    pub(super) async fn read_from(&mut self, from: u64) -> Option<Arc<Page>> {
+        if let Some((first, page)) = &self.page
+            && *first <= from
+            && from < page.next
+        {
+            return Some(Arc::clone(page));
+        }
         match self.journal.read(from, LONG_PAGE).await {
-            Ok(page) => Some((page.records, page.next)),
+            Ok(page) => {
+                let page = Arc::new(page);
+                self.page = Some((from, Arc::clone(&page)));
+                Some(page)
+            }
             Err(error) => {
                 tracing::warn!(%error, "a buffer cannot be read");
                 None
             }
         }
+    }
+
+    /// Nobody catches up.
+    pub(super) fn let_go(&mut self) {
+        self.page = None;
     }
 
     /// How events ended that the journal does not have any more, though nobody was done with them.

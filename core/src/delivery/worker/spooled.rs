@@ -83,6 +83,7 @@ impl Worker {
             return false;
         };
         if !spool.progress.has_parked() {
+            spool.let_go();
             return false;
         }
         let hungry = spool.progress.parked().find(|(destination, _)| {
@@ -94,7 +95,7 @@ impl Worker {
             return false;
         };
         let destination = destination.clone();
-        let Some((records, next)) = spool.read_from(from).await else {
+        let Some(page) = spool.read_from(from).await else {
             // Another time, which the next save brings.
             spool.touch();
             return false;
@@ -110,8 +111,9 @@ impl Worker {
             tracing::warn!(sink = &**sink, %destination, "the full buffer has dropped events that were waiting for a destination which is down");
         }
         let (now, end) = (Instant::now(), spool.progress.next());
-        let mut reached = next.min(end);
-        for record in records {
+        let mut reached = page.next.min(end);
+        let had = page.records.partition_point(|record| record.offset < from);
+        for record in &page.records[had..] {
             let offset = record.offset;
             let full = self.lanes.bytes() >= self.limits.bytes.bytes();
             let Intake::Spool(spool) = &mut self.intake else {
@@ -124,7 +126,7 @@ impl Worker {
                 break;
             }
             // What cannot be read or has no destination was counted by the reader.
-            let Ok(event) = Event::from_record(record.bytes) else {
+            let Ok(event) = Event::from_record(record.bytes.clone()) else {
                 continue;
             };
             if !self.ask(&event) || !self.destinations.contains(&destination) {
