@@ -16,7 +16,7 @@ use crate::topology::queue::Receiver;
 use crate::{Event, Outcome};
 
 /// How often cursors are remembered at most.
-const SAVE_EVERY: Duration = Duration::from_millis(100);
+const SAVE_EVERY: Duration = Duration::from_millis(25);
 /// How often the journal is relieved of what has ended.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
 /// How long it is left alone after it could not be read.
