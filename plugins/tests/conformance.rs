@@ -14,6 +14,7 @@ const SHIPPED: &[&str] = &[
     "source stdin",
     "source webhook",
     "filter events",
+    "filter sample",
     "sink blackhole",
     "sink channels",
     "sink file",
