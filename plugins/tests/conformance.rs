@@ -15,6 +15,7 @@ const SHIPPED: &[&str] = &[
     "source webhook",
     "filter events",
     "filter sample",
+    "filter throttle",
     "sink blackhole",
     "sink channels",
     "sink file",
