@@ -1,5 +1,6 @@
 //! Where events are passed, changed or discarded.
 
+pub mod debounce;
 pub mod events;
 pub mod key;
 mod recent;

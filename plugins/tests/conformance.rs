@@ -13,6 +13,7 @@ const SHIPPED: &[&str] = &[
     "source generator",
     "source stdin",
     "source webhook",
+    "filter debounce",
     "filter events",
     "filter sample",
     "filter throttle",
