@@ -1,6 +1,7 @@
 //! Where events are passed, changed or discarded.
 
 pub mod debounce;
+pub mod dedupe;
 pub mod events;
 pub mod key;
 mod recent;

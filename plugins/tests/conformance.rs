@@ -14,6 +14,7 @@ const SHIPPED: &[&str] = &[
     "source stdin",
     "source webhook",
     "filter debounce",
+    "filter dedupe",
     "filter events",
     "filter sample",
     "filter throttle",
