@@ -40,6 +40,14 @@ use serde_json::{Map, Value, json};
 
 use super::attached;
 
+/// Events whose data is an object or an array.
+const POLYMORPHIC: [&str; 4] = [
+    "contacts.upsert",
+    "contacts.update",
+    "chats.upsert",
+    "chats.update",
+];
+
 /// Irons out what Evolution's events have that clients stumble over.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -66,6 +74,9 @@ pub struct Config {
     /// The offset of Evolution's clock from UTC, such as `"-03:00"` for `TZ=America/Sao_Paulo`; `"Z"` is none.
     pub date_time_tz: Option<String>,
 }
+
+/// Changes the data, and says whether there was anything to change.
+type Step = fn(&mut Value) -> bool;
 
 /// The running filter.
 #[derive(Debug)]
@@ -122,50 +133,77 @@ impl Filter for Normalize {
         if self.config.edits && is_no_edit(&event) {
             return out.discard(event, "not_an_edit");
         }
-        // The changes are made to a copy, because only they know whether there are any.
-        let mut document = event.document().clone();
-        if !self.change(event.name(), &mut document) {
+        let changes = self.changes(&event);
+        if changes.is_empty() {
             return out.emit(event);
         }
-        out.emit(attached::edit(event, |old| *old = document));
+        out.emit(attached::edit(event, |document| {
+            for (key, value) in changes {
+                document.insert(key.to_owned(), value);
+            }
+        }));
     }
 }
 
 impl Normalize {
-    fn change(&self, name: &str, document: &mut Map<String, Value>) -> bool {
-        let config = &self.config;
-        let is = |other| names::same_event(name, other);
-        let mut changed = false;
-        if let Some(data) = document.get_mut("data") {
-            changed |= config.deletes && is("messages.delete") && wrap_key(data);
-            let is_polymorphic = [
-                "contacts.upsert",
-                "contacts.update",
-                "chats.upsert",
-                "chats.update",
-            ];
-            changed |= config.arrays && is_polymorphic.into_iter().any(is) && wrap_in_array(data);
-            changed |= config.participants && is("group-participants.update") && participants(data);
-            changed |= config.addressing && addressing(data);
-            changed |= config.int64 && int64(data);
+    /// The members of the envelope that get another value.
+    fn changes(&self, event: &Event) -> Vec<(&'static str, Value)> {
+        let document = event.document();
+        let name = self.name(event.name()).map(Value::from);
+        let utc = self
+            .config
+            .utc_timestamp
+            .then(|| time::utc(document, self.offset));
+        let changes = [
+            ("event", name),
+            (
+                "data",
+                document
+                    .get("data")
+                    .and_then(|data| self.data(event.name(), data)),
+            ),
+            ("date_time_utc", utc.flatten()),
+        ];
+        let changes = changes
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)));
+        changes
+            .filter(|(key, value)| document.get(*key) != Some(value))
+            .collect()
+    }
+
+    fn name(&self, name: &str) -> Option<&'static str> {
+        if self.config.send_message && names::same_event(name, "send.message") {
+            return Some("messages.upsert");
         }
-        let wire = if config.send_message && is("send.message") {
-            Some("messages.upsert")
-        } else {
-            names::wire_name(name).filter(|_| config.event_names)
+        names::wire_name(name).filter(|_| self.config.event_names)
+    }
+
+    /// The data as it should be, if something is done to it.
+    fn data(&self, name: &str, data: &Value) -> Option<Value> {
+        let steps: [(bool, &[&str], Step); 5] = [
+            (self.config.deletes, &["messages.delete"], wrap_key),
+            (self.config.arrays, &POLYMORPHIC, wrap_in_array),
+            (
+                self.config.participants,
+                &["group-participants.update"],
+                participants,
+            ),
+            (self.config.addressing, &[], addressing),
+            (self.config.int64, &[], int64),
+        ];
+        let is_for = |names: &[&str]| {
+            names.is_empty() || names.iter().any(|other| names::same_event(name, other))
         };
-        if let Some(wire) = wire.filter(|wire| *wire != name) {
-            document.insert("event".to_owned(), wire.into());
-            changed = true;
+        let mut made = None;
+        let mut changed = false;
+        for (is_on, names, step) in steps {
+            if is_on && is_for(names) {
+                // Only the step itself knows whether it does anything, so it works on a copy.
+                changed |= step(made.get_or_insert_with(|| data.clone()));
+            }
         }
-        if config.utc_timestamp
-            && let Some(utc) = time::utc(document, self.offset)
-            && document.get("date_time_utc") != Some(&utc)
-        {
-            document.insert("date_time_utc".to_owned(), utc);
-            changed = true;
-        }
-        changed
+        made.filter(|_| changed)
     }
 }
 

@@ -31,7 +31,7 @@
 //!
 //! `phones`: phone numbers in ids of the servers `s.whatsapp.net` and `c.us` and in those of old groups, unless `jids` is on; and
 //! in every string 10 to 15 digits in a row with no letter or digit next to them, with or without `+`. Behind a `+` the digits
-//! may have spaces, dots, hyphens and brackets between them. The hash is that of the digits, and so the same as that of the id.
+//! may have spaces, dots, hyphens and brackets between them; without a `+`, `(11) 98888-7777` is not found. The hash is that of the digits, and so the same as that of the id.
 //! Numbers that are not strings are none, nor are the values of members whose name says that they are something else: `id`,
 //! `keyId`, `url`, `base64`, times and the like; only ids are looked for there.
 //!

@@ -54,7 +54,7 @@ pub(super) fn tokens(text: &str) -> impl Iterator<Item = Token<'_>> {
             let start = at + bytes.get(at..)?.iter().position(u8::is_ascii_digit)?;
             let end = start + run(bytes, start, |byte| byte.is_ascii_digit());
             at = end;
-            if start > 0 && is_word(bytes[start - 1]) {
+            if follows_word(bytes, start) {
                 continue;
             }
             if let Some(token) = jid(text, start).or_else(|| phone(text, start, end)) {
@@ -80,7 +80,7 @@ fn jid(text: &str, start: usize) -> Option<Token<'_>> {
     // The full stop behind it is not its own.
     let server = text.get(at + 1..end)?.trim_end_matches('.');
     let end = at + 1 + server.len();
-    if !SERVERS.contains(&server) || bytes.get(end).is_some_and(|byte| is_word(*byte)) {
+    if !SERVERS.contains(&server) || precedes_word(bytes, end) {
         return None;
     }
     Some(Token {
@@ -98,7 +98,7 @@ fn phone(text: &str, start: usize, end: usize) -> Option<Token<'_>> {
     let bytes = text.as_bytes();
     let has_plus = start > 0 && bytes[start - 1] == b'+';
     let (mut end, mut digits) = (end, end - start);
-    let ends_here = |end: usize| !bytes.get(end).is_some_and(|byte| is_word(*byte));
+    let ends_here = |end: usize| !precedes_word(bytes, end);
     if has_plus && digits < FEWEST {
         while digits < ENOUGH {
             let next = end + run(bytes, end, |byte| b" -.()".contains(&byte));
@@ -127,9 +127,26 @@ fn run(bytes: &[u8], at: usize, is: impl Fn(u8) -> bool) -> usize {
     rest.iter().take_while(|byte| is(**byte)).count()
 }
 
-/// What digits next to it belong to; a star is what a masked one has left.
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'*'
+/// Whether a letter stands in front, so that digits here are a part of something else. An underscore counts where it joins
+/// words, and not where it makes them italic.
+fn follows_word(bytes: &[u8], at: usize) -> bool {
+    let is_letter = |byte: &u8| byte.is_ascii_alphanumeric();
+    match bytes.get(..at).unwrap_or_default() {
+        // A line break or a tab, in JSON that is itself a string.
+        [.., b'\\', b'n' | b'r' | b't'] | [] => false,
+        [.., before, b'_'] => is_letter(before),
+        [.., last] => is_letter(last),
+    }
+}
+
+/// Whether a letter or a digit stands behind.
+fn precedes_word(bytes: &[u8], at: usize) -> bool {
+    let is_letter = |byte: &u8| byte.is_ascii_alphanumeric();
+    match bytes.get(at..).unwrap_or_default() {
+        [b'_', behind, ..] => is_letter(behind),
+        [first, ..] => is_letter(first),
+        [] => false,
+    }
 }
 
 // === impl Switch ===
@@ -227,6 +244,12 @@ mod tests {
             ("+55 11 98888-7777 10 reais", &["+55 11 98888-7777"]),
             ("+5511988887777 10 reais", &["+5511988887777"]),
             ("é5511988887777ã", &["5511988887777"]),
+            (
+                "*5511988887777* _5511988887776_ ~5511988887775~",
+                &["5511988887777", "5511988887776", "5511988887775"],
+            ),
+            (r"a\n5511988887777\tb", &["5511988887777"]),
+            ("5511988887777_", &["5511988887777"]),
             ("5511988887777@example.com", &["5511988887777"]),
         ] {
             assert_eq!(found(text), expected, "{text}");
@@ -242,8 +265,8 @@ mod tests {
             "3EB0C767D097B7C7C0A1F2",
             "x5511988887777",
             "5511988887777x",
-            "*5511988887777",
-            "*********7777@s.whatsapp.net",
+            "IMG_20251021142039",
+            "20251021142039_x",
             "status@broadcast",
             "2025-10-21 14:40:39",
             "120363012345678901",
