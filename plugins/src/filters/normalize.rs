@@ -24,7 +24,8 @@
 //! | `int64` | `{"low":n,"high":n,"unsigned":b}` becomes the number; beyond 2^53 the digits as a string. | 1.4 |
 //! | `utc_timestamp` | The member `date_time_utc` is added: true UTC, such as `"2025-10-21T17:20:39.016Z"`. `date_time` is the server's wall clock in spite of its `Z`, and stays as it is. With `date_time_tz` it is converted; otherwise `data.messageTimestamp` is taken, and events without one get nothing. | 1.3 |
 //!
-//! An event to which nothing is done keeps its bytes.
+//! An event to which nothing is done keeps its bytes. An envelope that cannot be edited (nested more than 127 deep, or with half of
+//! a surrogate pair) passes as it is.
 //!
 //! Not done: an edit that `messages.update` reports as `DELETED` (6.1 #18) cannot be told from a deletion. Zones with summer time
 //! (`America/New_York`) have hours that are there twice, so `date_time_tz` is an offset. For bytes there is the filter `bytes`.

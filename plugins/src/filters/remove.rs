@@ -12,6 +12,9 @@
 //! is no error, and an event in which nothing is there keeps its bytes. The other members keep their order. Paths are applied in
 //! the order in which they stand.
 //!
+//! An envelope that cannot be edited (nested more than 127 deep, or with half of a surrogate pair) passes as it is; the filter
+//! `redact` lets no such event pass.
+//!
 //! `event` and `instance` cannot be removed: routing needs them. Bytes that travel beside an envelope go with their place in it.
 
 use evows_core::config::Problem;

@@ -13,6 +13,7 @@
 //!
 //! What is not there is left alone, and so is what cannot be put into its new place because something that has no members is in
 //! the way. An event to which nothing is done keeps its bytes. `event` and `instance` are neither renamed nor replaced.
+//! An envelope that cannot be edited (nested more than 127 deep, or with half of a surrogate pair) passes as it is.
 
 use evows_core::config::Problem;
 use evows_core::plugin::{BuildContext, BuildError, Emitter, Filter, FilterPlugin};

@@ -18,6 +18,8 @@
 //! `logout.instance` is `null` and stays it. A member that is there keeps its place, a new one comes last. An event to which
 //! nothing is done keeps its bytes.
 //!
+//! An envelope that cannot be edited (nested more than 127 deep, or with half of a surrogate pair) passes as it is.
+//!
 //! `event` and `instance` can be set to text that is not empty; from there on the event has that name, or belongs to that
 //! instance.
 

@@ -26,6 +26,8 @@ const SERVERS: [&str; 9] = [
 /// How many digits a phone number has.
 const FEWEST: usize = 10;
 const MOST: usize = 15;
+/// How many digits a device has at the most: what is longer is an id of its own.
+const LONGEST_DEVICE: usize = 4;
 /// With its country's code, a number that is written in groups has no more groups once it has so many digits.
 const ENOUGH: usize = 12;
 
@@ -67,8 +69,19 @@ pub(super) fn tokens(text: &str) -> impl Iterator<Item = Token<'_>> {
 
 fn jid(text: &str, start: usize) -> Option<Token<'_>> {
     let bytes = text.as_bytes();
-    let is_user = |byte: u8| byte.is_ascii_digit() || b"-:_.".contains(&byte);
-    let at = start + run(bytes, start, is_user);
+    let digits = |at: usize| run(bytes, at, |byte| byte.is_ascii_digit());
+    let mut at = start + digits(start);
+    if bytes.get(at) == Some(&b'-') {
+        at += 1 + digits(at + 1);
+    }
+    // The agent and the device.
+    while let Some(b'_' | b'.' | b':') = bytes.get(at) {
+        let more = digits(at + 1);
+        if !(1..=LONGEST_DEVICE).contains(&more) {
+            return None;
+        }
+        at += 1 + more;
+    }
     if bytes.get(at) != Some(&b'@') {
         return None;
     }
@@ -248,6 +261,7 @@ mod tests {
                 "*5511988887777* _5511988887776_ ~5511988887775~",
                 &["5511988887777", "5511988887776", "5511988887775"],
             ),
+            ("3.5511988887777@lid", &["5511988887777@lid"]),
             (r"a\n5511988887777\tb", &["5511988887777"]),
             ("5511988887777_", &["5511988887777"]),
             ("5511988887777@example.com", &["5511988887777"]),

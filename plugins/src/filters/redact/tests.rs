@@ -1,4 +1,5 @@
 use evows_core::testing::FilterHarness;
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -205,6 +206,9 @@ fn what_cannot_be_looked_into_fails() {
     bench.send_json(r#"{"event":"e","instance":"i","data":"\ud83d 5511988887777"}"#);
     assert_eq!(bench.emitted().len(), 0);
     assert_eq!(bench.failed()[0].1, "unreadable");
+    let mut bench = FilterHarness::<Redact>::from_toml("");
+    bench.send_json(r#"{"event":"e","instance":"i","data":"\ud83d 5511988887777"}"#);
+    assert_eq!(bench.emitted().len(), 1);
 }
 
 #[test]
@@ -220,4 +224,25 @@ fn says_what_is_wrong() {
         assert!(problems.contains(part), "{keys}: {problems}");
     }
     assert_eq!(FilterHarness::<Redact>::problems("mode = 'hash'"), "");
+}
+
+proptest! {
+    #[test]
+    fn what_is_masked_once_has_nothing_left(
+        text in r"([0-9]{1,16}|[+@_*.:() a-]|@(lid|c\.us|g\.us)|\+55 |\\n|\u{e9}){0,10}"
+    ) {
+        let mut bench = FilterHarness::<Redact>::from_toml("phones = true\njids = true");
+        let event = json!({"event": "e", "instance": "i", "data": {"x": text, "y": {text.clone(): 1}}});
+        let once = bench.send_json(&event.to_string()).emitted().remove(0);
+        let twice = bench.send(once.clone()).emitted().remove(0);
+        prop_assert_eq!(twice.envelope(), once.envelope());
+        let digits = |text: &str| text.chars().filter(char::is_ascii_digit).count();
+        let masked = once.document()["data"]["x"].as_str().unwrap_or_default();
+        prop_assert_eq!(masked.chars().count(), text.chars().count());
+        prop_assert!(digits(masked) <= digits(&text));
+        let runs = masked.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '\\');
+        prop_assert!(runs.into_iter().all(|run| {
+            !(10..=15).contains(&run.len()) || !run.bytes().all(|byte| byte.is_ascii_digit())
+        }), "{}", masked);
+    }
 }
