@@ -1,11 +1,19 @@
 //! Where events are passed, changed or discarded.
 
+mod attached;
+pub mod bytes;
 pub mod debounce;
 pub mod dedupe;
 pub mod events;
 pub mod key;
+pub mod normalize;
+pub mod path;
 mod recent;
+pub mod redact;
+pub mod remove;
+pub mod rename;
 pub mod sample;
+pub mod set;
 pub mod throttle;
 
 /// What an event takes in memory while a filter holds it, in bytes: its content, and something for all around it.

@@ -33,6 +33,7 @@ use crate::check;
 use crate::engineio;
 use crate::keys::Keys;
 
+pub use self::binary::convert;
 pub use self::inbound::{Answer, Ignored, Inbound, InboundEvent};
 pub use self::native::Gate;
 pub use crate::keys::HandshakeKey;

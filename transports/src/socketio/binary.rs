@@ -40,6 +40,21 @@ struct Members<'a>(Vec<(String, &'a RawValue)>);
 /// The items of an array.
 struct Items<'a>(Vec<&'a RawValue>);
 
+/// The event's envelope with its byte fields in `dialect`, and the attachments that go with it; `None` when there is nothing to
+/// convert. Fields that are base64 already look like any text, and stay.
+pub fn convert(event: &Event, dialect: Dialect) -> Option<(Bytes, Vec<Bytes>)> {
+    let payload = Payload::changed(event, dialect, usize::MAX).ok()??;
+    if !payload.has_fields() {
+        return None;
+    }
+    let (text, attachments) = match dialect {
+        Dialect::Indexed => payload.indexed().encoded(),
+        Dialect::Attachments | Dialect::Base64 => payload.encoded(),
+    };
+    let is_same = !attachments.is_empty() && attachments == event.attachments();
+    (!is_same).then_some((text, attachments))
+}
+
 // === impl Payload ===
 
 impl Payload {
@@ -123,6 +138,38 @@ impl Payload {
                 }
                 text.push(b'}');
             }
+        }
+    }
+
+    /// Whether a byte field was found in it.
+    fn has_fields(&self) -> bool {
+        match self {
+            Self::Raw(_) => false,
+            Self::Bytes(_) | Self::Text(_) => true,
+            Self::Array(items) => items.iter().any(Self::has_fields),
+            Self::Object(members) => members.iter().any(|(_, value)| value.has_fields()),
+        }
+    }
+
+    /// Its bytes as objects with the keys `"0"`, `"1"`, and so on.
+    fn indexed(self) -> Self {
+        match self {
+            Self::Bytes(bytes) => {
+                let members = bytes.iter().enumerate();
+                let members: Vec<_> = members
+                    .map(|(at, byte)| format!("\"{at}\":{byte}"))
+                    .collect();
+                let object = RawValue::from_string(format!("{{{}}}", members.join(",")));
+                object.map_or(Self::Bytes(bytes), Self::Raw)
+            }
+            Self::Array(items) => Self::Array(items.into_iter().map(Self::indexed).collect()),
+            Self::Object(members) => {
+                let members = members
+                    .into_iter()
+                    .map(|(key, value)| (key, value.indexed()));
+                Self::Object(members.collect())
+            }
+            other => other,
         }
     }
 

@@ -1,0 +1,85 @@
+//! Edits that keep an event's attachments in step with its document.
+
+use bytes::Bytes;
+use evows_core::Event;
+use serde_json::{Map, Value};
+
+/// Changes the document. Attachments whose placeholder is gone go with it, and the others are numbered anew, so that nothing
+/// of what was taken out travels on.
+pub(super) fn edit(mut event: Event, change: impl FnOnce(&mut Map<String, Value>)) -> Event {
+    event.edit(change);
+    if event.attachments().is_empty() {
+        return event;
+    }
+    let mut kept = Vec::new();
+    let attachments = event.attachments().to_vec();
+    event.edit(|document| {
+        let values = document.values_mut();
+        values.for_each(|value| renumber(value, &attachments, &mut kept));
+    });
+    event.with_attachments(kept)
+}
+
+/// Whether the envelope can be read as a document at all. One that is nested too deep, or has half of a character in a string,
+/// can travel but not be edited: nothing of it would be left.
+pub(super) fn is_readable(event: &Event) -> bool {
+    !event.document().is_empty()
+}
+
+fn renumber(value: &mut Value, old: &[Bytes], kept: &mut Vec<Bytes>) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| renumber(item, old, kept)),
+        Value::Object(members) => match number(members).and_then(|number| old.get(number)) {
+            Some(bytes) => {
+                members.insert("num".to_owned(), kept.len().into());
+                kept.push(bytes.clone());
+            }
+            None => members
+                .values_mut()
+                .for_each(|value| renumber(value, old, kept)),
+        },
+        _ => {}
+    }
+}
+
+/// The number in `{"_placeholder":true,"num":n}`.
+fn number(members: &Map<String, Value>) -> Option<usize> {
+    let is_placeholder = members.len() == 2 && members.get("_placeholder")? == true;
+    let number = members.get("num")?.as_u64()?;
+    is_placeholder.then(|| usize::try_from(number).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use evows_core::testing;
+
+    use super::*;
+
+    #[test]
+    fn attachments_go_with_their_placeholders() {
+        let envelope = r#"{"event":"e","instance":"i","data":[{"_placeholder":true,"num":0},{"_placeholder":true,"num":1},{"_placeholder":true,"num":9}]}"#;
+        let attachments = vec![Bytes::from_static(b"zero"), Bytes::from_static(b"one")];
+        let event = testing::event(envelope).with_attachments(attachments);
+        let same = edit(event.clone(), |_| {});
+        assert_eq!(same.envelope(), envelope);
+        assert_eq!(same.attachments(), event.attachments());
+        let event = edit(event, |document| {
+            document["data"].as_array_mut().map(|items| items.remove(0));
+        });
+        assert_eq!(event.attachments(), [Bytes::from_static(b"one")]);
+        assert_eq!(event.document()["data"][0]["num"], 0);
+        assert_eq!(event.document()["data"][1]["num"], 9);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_known() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        for data in [deep.as_str(), r#""\ud83d""#] {
+            let envelope = format!(r#"{{"event":"e","instance":"i","data":{data}}}"#);
+            assert!(!is_readable(&testing::event(&envelope)), "{envelope}");
+        }
+        assert!(is_readable(&testing::event(
+            r#"{"event":"e","instance":"i"}"#
+        )));
+    }
+}
