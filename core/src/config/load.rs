@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::graph::{self, Vertex};
+use super::inside::inside;
 use super::place::{beside_syntax, place};
 use super::read::{Reader, hide, offer};
 use super::section::{self, DEFAULT_LIFECYCLE, LIFECYCLE, PIPELINE, SECTIONS, Section, TRANSPORTS};
@@ -525,7 +526,11 @@ impl Loader<'_> {
             if !matches!(problem.place, Place::Span(_)) {
                 let path: Vec<String> = table.iter().chain(below).cloned().collect();
                 let of_key = problem.code == codes::UNKNOWN_KEY;
-                problem.place = Place::Span(tree::locate(self.root, &path, of_key));
+                let mut span = tree::locate(self.root, &path, of_key);
+                if let Some(part) = &problem.part {
+                    span = inside(self.text, span, part);
+                }
+                problem.place = Place::Span(span);
             }
             self.problems.push(problem);
         }

@@ -15,6 +15,8 @@ pub struct Problem {
     pub message: String,
     /// Where.
     pub place: Place,
+    /// Which bytes of the string that is there, where it is about a part of it.
+    pub part: Option<Range<usize>>,
     /// What to write instead.
     pub help: Option<String>,
     /// What would have been accepted, where that is a list of words.
@@ -61,6 +63,7 @@ impl Problem {
             severity: Severity::Error,
             message: message.into(),
             place: Place::Table,
+            part: None,
             help: None,
             expected: Vec::new(),
         }
@@ -91,6 +94,13 @@ impl Problem {
     #[must_use]
     pub fn at_key(mut self, key: &str) -> Self {
         self.place = Place::Key(key.split('.').map(str::to_owned).collect());
+        self
+    }
+
+    /// Narrows it down to these bytes of the string at its key, as the plugin was given that.
+    #[must_use]
+    pub fn within(mut self, part: Range<usize>) -> Self {
+        self.part = Some(part);
         self
     }
 
