@@ -7,6 +7,7 @@
 mod limits;
 mod needs;
 mod prelude;
+mod write;
 
 use std::fmt;
 use std::ops::Range;
@@ -17,9 +18,11 @@ use jaq_core::load::{self, Arena, File, Loader};
 use jaq_core::{Compiler, Ctx, DataT, Lut, Vars};
 pub use jaq_json::Val;
 
+pub use self::write::{NotJson, write};
+
+pub use self::limits::Exceeded;
 use self::limits::Limits;
 use self::needs::Needs;
-pub use self::limits::Exceeded;
 
 /// What the program is called among its definitions.
 const MAIN: &str = "evows__main";
@@ -165,7 +168,9 @@ pub struct Reader(Needs);
 impl Reader {
     /// One for these programs.
     pub fn of<'a>(programs: impl IntoIterator<Item = &'a Program>) -> Self {
-        Self(Needs::of_all(programs.into_iter().map(|program| &program.needs)))
+        Self(Needs::of_all(
+            programs.into_iter().map(|program| &program.needs),
+        ))
     }
 
     /// What the programs look at of a document; nothing when it is no JSON, as far as it was read.

@@ -70,7 +70,10 @@ fn examples_and_defaults_check_clean() {
         assert_eq!(problems, [], "{plugin:?}");
         // Where there is nothing to assume, the key that is missing is named.
         for problem in plugin.check(&Settings::from_text("")) {
-            assert!(problem.message.contains("missing"), "{plugin:?}: {problem:?}");
+            assert!(
+                problem.message.contains("missing"),
+                "{plugin:?}: {problem:?}"
+            );
         }
     });
 }
@@ -79,7 +82,8 @@ fn examples_and_defaults_check_clean() {
 fn an_unknown_key_is_rejected_where_it_stands() {
     each(|plugin| {
         let keys = "no_such_key = 1\n";
-        let problems = plugin.check(&Settings::from_text(keys));
+        let mut problems = plugin.check(&Settings::from_text(keys));
+        problems.retain(|problem| problem.code != "missing-key");
         assert_eq!(problems.len(), 1, "{plugin:?}: {problems:?}");
         let problem = &problems[0];
         assert!(

@@ -519,17 +519,19 @@ impl Loader<'_> {
     fn add(&mut self, problems: Vec<Problem>, path: &[&str]) {
         let table: Vec<String> = path.iter().map(|&key| key.to_owned()).collect();
         for mut problem in problems {
-            let below = match &problem.place {
-                Place::Key(keys) => keys.as_slice(),
-                Place::Table | Place::Span(_) => &[],
+            let (below, part) = match &problem.place {
+                Place::Key(keys) => (keys.as_slice(), None),
+                Place::Part(part) => (part.0.as_slice(), Some(&part.1)),
+                Place::Table | Place::Span(_) => (&[][..], None),
             };
             if !matches!(problem.place, Place::Span(_)) {
                 let path: Vec<String> = table.iter().chain(below).cloned().collect();
                 let of_key = problem.code == codes::UNKNOWN_KEY;
-                let mut span = tree::locate(self.root, &path, of_key);
-                if let Some(part) = &problem.part {
-                    span = inside(self.text, span, part);
-                }
+                let span = tree::locate(self.root, &path, of_key);
+                let span = match part {
+                    Some(part) => inside(self.text, span, part),
+                    None => span,
+                };
                 problem.place = Place::Span(span);
             }
             self.problems.push(problem);

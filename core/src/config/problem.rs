@@ -15,8 +15,6 @@ pub struct Problem {
     pub message: String,
     /// Where.
     pub place: Place,
-    /// Which bytes of the string that is there, where it is about a part of it.
-    pub part: Option<Range<usize>>,
     /// What to write instead.
     pub help: Option<String>,
     /// What would have been accepted, where that is a list of words.
@@ -40,6 +38,8 @@ pub enum Place {
     Table,
     /// The value at this path of keys below that table.
     Key(Vec<String>),
+    /// A part of the string there.
+    Part(Box<(Vec<String>, Range<usize>)>),
     /// These bytes of the file.
     Span(Range<usize>),
 }
@@ -63,7 +63,6 @@ impl Problem {
             severity: Severity::Error,
             message: message.into(),
             place: Place::Table,
-            part: None,
             help: None,
             expected: Vec::new(),
         }
@@ -100,7 +99,9 @@ impl Problem {
     /// Narrows it down to these bytes of the string at its key, as the plugin was given that.
     #[must_use]
     pub fn within(mut self, part: Range<usize>) -> Self {
-        self.part = Some(part);
+        if let Place::Key(keys) = self.place {
+            self.place = Place::Part(Box::new((keys, part)));
+        }
         self
     }
 
@@ -118,6 +119,10 @@ impl Problem {
             Place::Key(mut path) => {
                 path.insert(0, key.to_owned());
                 Place::Key(path)
+            }
+            Place::Part(mut part) => {
+                part.0.insert(0, key.to_owned());
+                Place::Part(part)
             }
             Place::Table | Place::Span(_) => Place::Key(vec![key.to_owned()]),
         };

@@ -65,7 +65,9 @@ impl Needs {
 
     /// What any of these looks at.
     pub(super) fn of_all<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
-        let lists = all.into_iter().map(|needs| Some(needs.0.as_ref()?.list.clone()));
+        let lists = all
+            .into_iter()
+            .map(|needs| Some(needs.0.as_ref()?.list.clone()));
         let lists: Option<Vec<_>> = lists.collect();
         lists.map_or(Self(None), |lists| Self::at(lists.concat()))
     }
@@ -110,7 +112,11 @@ fn reads(term: &Term<&str>, paths: &mut Vec<Vec<String>>) -> bool {
             StrPart::Term(term) => reads(term, paths),
             StrPart::Str(_) | StrPart::Char(_) => true,
         }),
-        Term::Arr(Some(term)) | Term::Neg(term) | Term::Label(_, term) => reads(term, paths),
+        Term::Arr(Some(term))
+        | Term::Neg(term)
+        | Term::Label(_, term)
+        // What catches is given the error.
+        | Term::TryCatch(term, _) => reads(term, paths),
         Term::BinOp(left, operator, right) => match operator {
             // What comes behind is given something else.
             BinaryOp::Pipe(None) => reads(left, paths),
@@ -133,15 +139,15 @@ fn reads(term: &Term<&str>, paths: &mut Vec<Vec<String>>) -> bool {
                 .all(|(condition, then)| reads(condition, paths) && reads(then, paths));
             all && otherwise.as_ref().is_some_and(|term| reads(term, paths))
         }
-        Term::TryCatch(term, _) => reads(term, paths),
         Term::Path(start, path) => {
             if !matches!(**start, Term::Id) {
-                return reads(start, paths) && path.0.iter().all(|(part, _)| match part {
-                    Part::Index(term) => reads(term, paths),
-                    Part::Range(from, to) => {
-                        from.iter().chain(to).all(|term| reads(term, paths))
-                    }
-                });
+                return reads(start, paths)
+                    && path.0.iter().all(|(part, _)| match part {
+                        Part::Index(term) => reads(term, paths),
+                        Part::Range(from, to) => {
+                            from.iter().chain(to).all(|term| reads(term, paths))
+                        }
+                    });
             }
             let mut names = Vec::new();
             let mut rest = path.0.iter();
@@ -244,13 +250,12 @@ impl Below {
 // === impl Pick ===
 
 impl Pick<'_> {
-    fn put<E>(self, value: Val) -> Result<(), E> {
+    fn put(self, value: Val) {
         if let Some(place) = self.place {
             self.values.values[place] = Some(value);
         }
         // Nothing is below it.
         self.values.left -= self.tree.leaves();
-        Ok(())
     }
 }
 
@@ -300,38 +305,47 @@ impl<'de> Visitor<'de> for Pick<'_> {
         // What was not there is not waited for.
         let missing = tree.members.iter().enumerate();
         let missing = missing.filter(|(at, _)| met & (1 << at) == 0);
-        values.left -= missing.map(|(_, (.., below))| below.leaves()).sum::<usize>();
+        values.left -= missing
+            .map(|(_, (.., below))| below.leaves())
+            .sum::<usize>();
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
         // A program that looks for a name in an array is told that there are none in arrays, whatever is in it.
-        self.put(Val::Arr(Vec::new().into()))
+        self.put(Val::Arr(Vec::new().into()));
+        Ok(())
     }
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.put(Val::utf8_str(text.to_owned()))
+        self.put(Val::utf8_str(text.to_owned()));
+        Ok(())
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        self.put(Val::Bool(value))
+        self.put(Val::Bool(value));
+        Ok(())
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
-        self.put(Val::Null)
+        self.put(Val::Null);
+        Ok(())
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<(), E> {
-        self.put(Val::from(isize::try_from(value).unwrap_or(0)))
+        self.put(Val::from(isize::try_from(value).unwrap_or(0)));
+        Ok(())
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<(), E> {
-        self.put(Val::from(isize::try_from(value).unwrap_or(0)))
+        self.put(Val::from(isize::try_from(value).unwrap_or(0)));
+        Ok(())
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<(), E> {
-        self.put(Val::from(value))
+        self.put(Val::from(value));
+        Ok(())
     }
 }
 
@@ -353,20 +367,41 @@ mod tests {
         for (program, paths) in [
             (".event == \"call\"", &["event"][..]),
             (".data.key.fromMe | not", &["data.key.fromMe"]),
-            (".event == \"a\" and (.data.key.fromMe | not) or .instance == \"b\"", &["event", "data.key.fromMe", "instance"]),
+            (
+                ".event == \"a\" and (.data.key.fromMe | not) or .instance == \"b\"",
+                &["event", "data.key.fromMe", "instance"],
+            ),
             (".data.n[0] > 1", &["data.n"]),
             (".data.n[]? | .m", &["data.n"]),
-            ("if .event == \"x\" then .data.s else false end", &["event", "data.s"]),
+            (
+                "if .event == \"x\" then .data.s else false end",
+                &["event", "data.s"],
+            ),
             ("(.data.s? // \"\") | test(\"^t\")", &["data.s"]),
-            ("\"\\(.event)-\\(.instance)\" == \"call-a\"", &["event", "instance"]),
+            (
+                "\"\\(.event)-\\(.instance)\" == \"call-a\"",
+                &["event", "instance"],
+            ),
             ("[.event, .instance] | length", &["event", "instance"]),
         ] {
             let expected: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
             assert_eq!(looks_at(program), Some(expected), "{program}");
         }
         for program in [
-            ".", "..", "has(\"a\")", ". as $x | $x.event", "select(.event)", ".[\"a\", \"b\"]", "keys", ".data.x = 1",
-            "{event}", ".[.event]", "length == 3", "reduce .a as $x (0; . + 1)", "def f: .a; f", "if .event then .instance end",
+            ".",
+            "..",
+            "has(\"a\")",
+            ". as $x | $x.event",
+            "select(.event)",
+            ".[\"a\", \"b\"]",
+            "keys",
+            ".data.x = 1",
+            "{event}",
+            ".[.event]",
+            "length == 3",
+            "reduce .a as $x (0; . + 1)",
+            "def f: .a; f",
+            "if .event then .instance end",
         ] {
             assert_eq!(looks_at(program), None, "{program}");
         }
@@ -377,9 +412,23 @@ mod tests {
         let time = std::time::Duration::from_secs(5);
         let whole = super::super::read(ENVELOPE.as_bytes()).unwrap();
         for program in [
-            ".event == \"call\"", ".data.key.fromMe | not", ".data.key.no", ".data.no.no", ".data.s.no", ".rest.no",
-            ".data.n[1].m == 2", ".data.n.m", ".data.z", ".data.z.no", ".no", ".data | .key.id", ".data.key | keys",
-            ".data.key.id, .data.key", ".rest > 1", "(.rest, .event) | tostring", ".data.key.fromMe and .data.s == \"t\"",
+            ".event == \"call\"",
+            ".data.key.fromMe | not",
+            ".data.key.no",
+            ".data.no.no",
+            ".data.s.no",
+            ".rest.no",
+            ".data.n[1].m == 2",
+            ".data.n.m",
+            ".data.z",
+            ".data.z.no",
+            ".no",
+            ".data | .key.id",
+            ".data.key | keys",
+            ".data.key.id, .data.key",
+            ".rest > 1",
+            "(.rest, .event) | tostring",
+            ".data.key.fromMe and .data.s == \"t\"",
         ] {
             let program = Program::compile(program).unwrap();
             let part = program.needs.read(ENVELOPE.as_bytes()).unwrap();

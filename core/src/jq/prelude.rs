@@ -18,13 +18,24 @@ use crate::config::suggest;
 const TICK: &str = "!tick";
 const RANGE: &str = "!range";
 /// What is left out: it reads or writes something else than the value, or ends the process.
-const HIDDEN: [&str; 9] = [
-    "env", "halt", "input", "inputs", "input_line_number", "stderr_empty", "debug_empty", "repl", "input_filename",
+const HIDDEN: [&str; 10] = [
+    "debug",
+    "debug_empty",
+    "env",
+    "halt",
+    "halt_error",
+    "input",
+    "inputs",
+    "repl",
+    "stderr",
+    "stderr_empty",
 ];
 
 /// The definitions, `main` behind them under its name.
 pub(super) fn defs<'s>(name: &'s str, main: Term<&'s str>) -> Vec<Def<&'s str>> {
-    let given = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
+    let given = jaq_core::defs()
+        .chain(jaq_std::defs())
+        .chain(jaq_json::defs());
     let given = given.filter(|def| !HIDDEN.contains(&def.name));
     let main = Def {
         name,
@@ -45,10 +56,16 @@ pub(super) fn defs<'s>(name: &'s str, main: Term<&'s str>) -> Vec<Def<&'s str>> 
 
 /// The native filters.
 pub(super) fn funs() -> impl Iterator<Item = Fun<Kind>> {
-    let given = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
+    let given = jaq_core::funs()
+        .chain(jaq_std::funs())
+        .chain(jaq_json::funs());
     let given = given.filter(|(name, ..)| !HIDDEN.contains(name));
     let given = given.map(|(name, arguments, native)| {
-        let name = if (name, arguments.len()) == ("range", 3) { RANGE } else { name };
+        let name = if (name, arguments.len()) == ("range", 3) {
+            RANGE
+        } else {
+            name
+        };
         (name, arguments, native)
     });
     let tick = Native::<Kind>::new(|cv| {
@@ -72,13 +89,21 @@ pub(super) fn unknown(name: &str, undefined: &Undefined) -> String {
     let Undefined::Filter(arity) = undefined else {
         return format!("there is no {what} `{name}`");
     };
-    let given = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
+    let given = jaq_core::defs()
+        .chain(jaq_std::defs())
+        .chain(jaq_json::defs());
     let given = given.map(|def| (def.name, def.args.len()));
     let natives = funs().map(|(name, arguments, _)| (name, arguments.len()));
     let known: Vec<(&str, usize)> = given.chain(natives).collect();
-    let arities: Vec<usize> = known.iter().filter(|it| it.0 == name).map(|it| it.1).collect();
+    let arities: Vec<usize> = known
+        .iter()
+        .filter(|it| it.0 == name)
+        .map(|it| it.1)
+        .collect();
     if !arities.is_empty() {
-        return format!("`{name}` does not take {arity} arguments, but {arities:?}");
+        let arities: Vec<String> = arities.iter().map(usize::to_string).collect();
+        let arities = arities.join(" or ");
+        return format!("`{name}` is given {arity} arguments, and takes {arities}");
     }
     match suggest(name, known.iter().map(|it| it.0)) {
         Some(other) => format!("there is no {what} `{name}`; did you mean `{other}`?"),
@@ -117,7 +142,12 @@ fn walk<'s>(term: &mut Term<&'s str>, visit: &mut impl FnMut(&mut Term<&'s str>)
     visit(term);
     let mut below = |term: &mut Term<&'s str>| walk(term, visit);
     match term {
-        Term::Id | Term::Recurse | Term::Num(_) | Term::Break(_) | Term::Var(_) | Term::Arr(None) => {}
+        Term::Id
+        | Term::Recurse
+        | Term::Num(_)
+        | Term::Break(_)
+        | Term::Var(_)
+        | Term::Arr(None) => {}
         Term::Str(_, parts) => {
             for part in parts {
                 if let StrPart::Term(term) = part {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use evows_core::Event;
 use evows_core::config::{Period, Problem};
-use evows_core::jq::{Fault, Program, Reader, RunError, Val};
+use evows_core::jq::{self, Fault, NotJson, Program, Reader, RunError, Val};
 use evows_core::plugin::{BuildError, Emitter};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -30,8 +30,12 @@ pub(super) enum Failure {
     Envelope,
     #[error(transparent)]
     Run(#[from] RunError),
-    #[error("the program yields {0}, which is no envelope: it must be an object with the strings `event` and `instance`")]
+    #[error(
+        "the program yields {0}, which is no envelope: it must be an object with the strings `event` and `instance`"
+    )]
     NoEnvelope(String),
+    #[error("the program yields what JSON does not have: {0}")]
+    NotJson(#[from] NotJson),
 }
 
 pub(super) fn time_limit() -> Period {
@@ -41,7 +45,10 @@ pub(super) fn time_limit() -> Period {
 /// What is wrong with a program, at its places.
 pub(super) fn check(key: &str, text: &str) -> Vec<Problem> {
     let faults = Program::compile(text).err().unwrap_or_default();
-    faults.into_iter().map(|fault| problem(key, fault)).collect()
+    faults
+        .into_iter()
+        .map(|fault| problem(key, fault))
+        .collect()
 }
 
 pub(super) fn compile(key: &str, text: &str) -> Result<Program, BuildError> {
@@ -85,7 +92,7 @@ impl Failure {
             Self::Envelope => "not_json",
             Self::Run(RunError::Raised(_)) => "program_error",
             Self::Run(RunError::Exceeded(_)) => "program_limit",
-            Self::NoEnvelope(_) => "not_an_envelope",
+            Self::NoEnvelope(_) | Self::NotJson(_) => "not_an_envelope",
         }
     }
 }
@@ -106,6 +113,8 @@ pub(super) fn output(event: &Event, value: &Val) -> Result<Event, Failure> {
         text.truncate(text.floor_char_boundary(80));
         return Err(Failure::NoEnvelope(text));
     };
-    let envelope = value.to_json().into();
-    Ok(Event::from_parts(name, instance, envelope, event.received_at()))
+    let mut envelope = Vec::with_capacity(event.envelope().len());
+    jq::write(value, &mut envelope)?;
+    let at = event.received_at();
+    Ok(Event::from_parts(name, instance, envelope.into(), at))
 }

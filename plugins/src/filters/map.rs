@@ -85,9 +85,16 @@ impl Map {
     fn map(&mut self, event: &Event) -> Result<Vec<Event>, Failure> {
         let values = &mut self.values;
         values.clear();
-        let run = self.program.run(jq::input(&self.reader, event)?, self.time_limit, |value| values.push(value));
+        let run = self
+            .program
+            .run(jq::input(&self.reader, event)?, self.time_limit, |value| {
+                values.push(value);
+            });
         run?;
-        values.drain(..).map(|value| jq::output(event, &value)).collect()
+        values
+            .drain(..)
+            .map(|value| jq::output(event, &value))
+            .collect()
     }
 }
 
@@ -104,5 +111,66 @@ impl Filter for Map {
             out.emit(event.fork().in_form_of(&other));
         }
         out.emit(event.in_form_of(&last));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use evows_core::testing::FilterHarness;
+
+    use super::*;
+
+    const CALL: &str = r#"{"event":"call","instance":"a","data":{"n":[1,2],"text":"é"}}"#;
+
+    fn filter(program: &str) -> FilterHarness<Map> {
+        FilterHarness::from_toml(&format!("program = '''{program}'''"))
+    }
+
+    fn envelopes(events: &[Event]) -> Vec<String> {
+        let envelopes = events.iter().map(|event| event.envelope().to_vec());
+        envelopes.map(|it| String::from_utf8(it).unwrap()).collect()
+    }
+
+    #[test]
+    fn an_envelope_is_changed_and_stays_the_same_event() {
+        let mut filter = filter(".data |= del(.n) | .instance = \"b\"");
+        let event = evows_core::testing::event(CALL).with_key(7);
+        let mapped = filter.send(event.clone()).emitted();
+        assert_eq!(
+            envelopes(&mapped),
+            [r#"{"event":"call","instance":"b","data":{"text":"é"}}"#]
+        );
+        let mapped = &mapped[0];
+        assert_eq!((mapped.id(), mapped.key()), (event.id(), Some(7)));
+        assert_eq!((mapped.name(), mapped.instance()), ("call", "b"));
+    }
+
+    #[test]
+    fn several_values_are_several_events_in_order_and_none_is_none() {
+        let mut filter = filter(".data.n[] as $n | .data = {n: $n} | select($n > 0)");
+        let mapped = filter.send_json(CALL).emitted();
+        assert_eq!(
+            envelopes(&mapped),
+            [1, 2].map(|n| format!(r#"{{"event":"call","instance":"a","data":{{"n":{n}}}}}"#))
+        );
+        filter.send_json(r#"{"event":"call","instance":"a","data":{"n":[-1]}}"#);
+        assert_eq!(filter.discarded()[0].1, "no_output");
+    }
+
+    #[test]
+    fn what_is_no_envelope_fails_with_all_that_came_with_it() {
+        for program in [
+            "., 5",
+            "del(.event)",
+            ".instance = 5",
+            ".event = \"\"",
+            ".data[tojson] = 1 | {}",
+        ] {
+            let mut filter = filter(program);
+            assert_eq!(filter.send_json(CALL).emitted().len(), 0, "{program}");
+            assert_eq!(filter.failed()[0].1, "not_an_envelope", "{program}");
+        }
+        let mut filter = filter(".data.n / 0");
+        assert_eq!(filter.send_json(CALL).failed()[0].1, "program_error");
     }
 }

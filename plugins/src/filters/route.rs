@@ -101,7 +101,11 @@ impl FilterPlugin for Router {
         let mut problems = Vec::new();
         if config.routes.is_empty() {
             let none = Problem::new("invalid-value", "there is no route").at_key("routes");
-            problems.push(none.help("write one, such as { port = \"calls\", condition = '.event == \"call\"' }"));
+            problems.push(
+                none.help(
+                    "write one, such as { port = \"calls\", condition = '.event == \"call\"' }",
+                ),
+            );
         }
         let mut seen = HashSet::from([UNMATCHED]);
         for (index, route) in config.routes.iter().enumerate() {
@@ -116,7 +120,10 @@ impl FilterPlugin for Router {
             };
             let key = format!("routes.{index}.port");
             problems.extend(wrong.map(|wrong| Problem::new("invalid-value", wrong).at_key(&key)));
-            problems.extend(jq::check(&format!("routes.{index}.condition"), &route.condition));
+            problems.extend(jq::check(
+                &format!("routes.{index}.condition"),
+                &route.condition,
+            ));
         }
         problems
     }
@@ -175,5 +182,53 @@ impl Filter for Router {
             out.emit_to(*port, event.fork());
         }
         out.emit_to(last, event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use evows_core::testing::FilterHarness;
+
+    use super::*;
+
+    const ROUTES: &str = "routes = [\n\
+        { port = 'messages', condition = '.event | startswith(\"messages.\")' },\n\
+        { port = 'mine', condition = '.data.fromMe' },\n]\n";
+
+    fn sent(more: &str, envelope: &str) -> [usize; 3] {
+        let mut filter = FilterHarness::<Router>::from_toml(&format!("{ROUTES}{more}"));
+        filter.send_json(envelope);
+        ["messages", "mine", "unmatched"].map(|port| filter.emitted_to(port).len())
+    }
+
+    #[test]
+    fn an_event_goes_to_the_first_port_or_to_all_or_to_the_rest() {
+        let both = r#"{"event":"messages.upsert","instance":"a","data":{"fromMe":true}}"#;
+        let call = r#"{"event":"call","instance":"a","data":{"fromMe":false}}"#;
+        assert_eq!(sent("", both), [1, 0, 0]);
+        assert_eq!(sent("match = 'all'", both), [1, 1, 0]);
+        assert_eq!(sent("match = 'all'", call), [0, 0, 1]);
+        let odd = r#"{"event":"call","instance":"a","data":5}"#;
+        assert_eq!(sent("on_error = 'pass'", odd), [0, 0, 1]);
+    }
+
+    #[test]
+    fn ports_are_named_once_and_plainly() {
+        for (keys, message) in [
+            ("routes = []", "no route"),
+            ("routes = [{ port = 'a b', condition = '.' }]", "letters"),
+            (
+                "routes = [{ port = 'a', condition = '.' }, { port = 'a', condition = '.' }]",
+                "already",
+            ),
+            (
+                "routes = [{ port = 'unmatched', condition = '.' }]",
+                "already",
+            ),
+            ("routes = [{ port = 'a', condition = '(' }]", "parenthesis"),
+        ] {
+            let problems = FilterHarness::<Router>::problems(keys);
+            assert!(problems.contains(message), "{keys}: {problems}");
+        }
     }
 }

@@ -72,11 +72,64 @@ impl FilterPlugin for Where {
 
 impl Filter for Where {
     fn apply(&mut self, event: Event, out: &mut Emitter<'_>) {
-        let holds = jq::input(&self.reader, &event).and_then(|input| Ok(self.condition.holds(input, self.time_limit)?));
+        let holds = jq::input(&self.reader, &event)
+            .and_then(|input| Ok(self.condition.holds(input, self.time_limit)?));
         match holds {
             Ok(true) => out.emit(event),
             Ok(false) => out.discard(event, "condition_false"),
             Err(error) => self.on_error.end(event, &error, out),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use evows_core::testing::FilterHarness;
+
+    use super::*;
+
+    const MINE: &str = r#"{"event":"call","instance":"a","data":{"key":{"fromMe":true}}}"#;
+    const THEIRS: &str = r#"{ "event":"call","instance":"a","data":{"key":{"fromMe":false}} }"#;
+
+    #[test]
+    fn what_holds_passes_as_it_came() {
+        let mut filter = FilterHarness::<Where>::from_toml("condition = '.data.key.fromMe | not'");
+        let passed = filter.send_json(MINE).send_json(THEIRS).emitted();
+        assert_eq!(passed.len(), 1);
+        assert_eq!(&**passed[0].envelope(), THEIRS.as_bytes());
+        assert_eq!(filter.discarded()[0].1, "condition_false");
+    }
+
+    #[test]
+    fn what_fails_does_what_was_asked_for() {
+        for (program, reason) in [
+            (".event.a", "program_error"),
+            ("[repeat(1)]", "program_limit"),
+        ] {
+            for (on_error, fate) in [
+                ("fail", (0, 0, 1)),
+                ("discard", (0, 1, 0)),
+                ("pass", (1, 0, 0)),
+            ] {
+                let keys =
+                    format!("condition = '{program}'\non_error = '{on_error}'\ntime_limit = '5ms'");
+                let mut filter = FilterHarness::<Where>::from_toml(&keys);
+                let passed = filter.send_json(MINE).emitted();
+                let (discarded, failed) = (filter.discarded(), filter.failed());
+                assert_eq!(
+                    (passed.len(), discarded.len(), failed.len()),
+                    fate,
+                    "{program}"
+                );
+                let reasons = discarded.iter().chain(&failed).map(|(_, reason)| *reason);
+                assert!(reasons.into_iter().all(|it| it == reason), "{program}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_none_is_shown_where() {
+        let problems = FilterHarness::<Where>::problems("condition = '.event | nott'");
+        assert!(problems.contains("did you mean `not`"), "{problems}");
     }
 }
