@@ -6,6 +6,7 @@
 pub mod codes;
 mod diagnostic;
 mod graph;
+mod inside;
 mod interpolate;
 mod load;
 mod model;

@@ -223,6 +223,18 @@ impl Event {
         self
     }
 
+    /// This event with the name, the instance and the envelope of another one. Id, key and attachments are its own.
+    #[must_use]
+    pub fn in_form_of(mut self, other: &Self) -> Self {
+        let inner = Arc::make_mut(&mut self.inner);
+        let form = &other.inner;
+        inner.name = Arc::clone(&form.name);
+        inner.instance = Arc::clone(&form.instance);
+        inner.envelope = form.envelope.clone();
+        inner.document = form.document.clone();
+        self
+    }
+
     /// What the event weighs in a queue or in the log, in bytes.
     pub fn size(&self) -> usize {
         let attached: usize = self.inner.attachments.iter().map(Bytes::len).sum();

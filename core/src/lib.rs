@@ -9,6 +9,8 @@ pub mod files;
 pub mod http;
 pub mod hub;
 pub mod journal;
+#[cfg(feature = "jq")]
+pub mod jq;
 pub mod metrics;
 pub mod names;
 mod outcome;

@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::graph::{self, Vertex};
+use super::inside::inside;
 use super::place::{beside_syntax, place};
 use super::read::{Reader, hide, offer};
 use super::section::{self, DEFAULT_LIFECYCLE, LIFECYCLE, PIPELINE, SECTIONS, Section, TRANSPORTS};
@@ -518,14 +519,20 @@ impl Loader<'_> {
     fn add(&mut self, problems: Vec<Problem>, path: &[&str]) {
         let table: Vec<String> = path.iter().map(|&key| key.to_owned()).collect();
         for mut problem in problems {
-            let below = match &problem.place {
-                Place::Key(keys) => keys.as_slice(),
-                Place::Table | Place::Span(_) => &[],
+            let (below, part) = match &problem.place {
+                Place::Key(keys) => (keys.as_slice(), None),
+                Place::Part(part) => (part.0.as_slice(), Some(&part.1)),
+                Place::Table | Place::Span(_) => (&[][..], None),
             };
             if !matches!(problem.place, Place::Span(_)) {
                 let path: Vec<String> = table.iter().chain(below).cloned().collect();
                 let of_key = problem.code == codes::UNKNOWN_KEY;
-                problem.place = Place::Span(tree::locate(self.root, &path, of_key));
+                let span = tree::locate(self.root, &path, of_key);
+                let span = match part {
+                    Some(part) => inside(self.text, span, part),
+                    None => span,
+                };
+                problem.place = Place::Span(span);
             }
             self.problems.push(problem);
         }

@@ -61,7 +61,7 @@ pub(super) fn place(problems: Vec<Problem>, file: &str, text: &str) -> Vec<Diagn
         .map(|problem| {
             let span = match &problem.place {
                 Place::Span(span) => Some(span.clone()),
-                Place::Table | Place::Key(_) => None,
+                Place::Table | Place::Key(_) | Place::Part(_) => None,
             };
             Diagnostic::new(problem, span, &file, text)
         })

@@ -38,6 +38,8 @@ pub enum Place {
     Table,
     /// The value at this path of keys below that table.
     Key(Vec<String>),
+    /// A part of the string there.
+    Part(Box<(Vec<String>, Range<usize>)>),
     /// These bytes of the file.
     Span(Range<usize>),
 }
@@ -94,6 +96,15 @@ impl Problem {
         self
     }
 
+    /// Narrows it down to these bytes of the string at its key, as the plugin was given that.
+    #[must_use]
+    pub fn within(mut self, part: Range<usize>) -> Self {
+        if let Place::Key(keys) = self.place {
+            self.place = Place::Part(Box::new((keys, part)));
+        }
+        self
+    }
+
     /// Places the problem at bytes of the file.
     #[must_use]
     pub fn at_span(mut self, span: Range<usize>) -> Self {
@@ -108,6 +119,10 @@ impl Problem {
             Place::Key(mut path) => {
                 path.insert(0, key.to_owned());
                 Place::Key(path)
+            }
+            Place::Part(mut part) => {
+                part.0.insert(0, key.to_owned());
+                Place::Part(part)
             }
             Place::Table | Place::Span(_) => Place::Key(vec![key.to_owned()]),
         };

@@ -26,6 +26,11 @@ pub(super) fn table_at<'t, 'i>(root: &'t Node<'i>, path: &[String]) -> Option<&'
 pub(super) fn locate(start: &Node<'_>, path: &[String], of_key: bool) -> Range<usize> {
     let (mut node, mut span) = (start, start.span());
     for (index, key) in path.iter().enumerate() {
+        let element = node.get_ref().as_array().zip(key.parse::<usize>().ok());
+        if let Some(element) = element.and_then(|(array, index)| array.get(index)) {
+            (node, span) = (element, element.span());
+            continue;
+        }
         let Some(table) = node.get_ref().as_table() else {
             break;
         };

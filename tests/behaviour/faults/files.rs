@@ -25,7 +25,7 @@ fn ids(folder: &Path) -> Vec<String> {
     let mut ids = Vec::new();
     for text in texts {
         // While it is written to, the last line may be on its way.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         for line in whole.lines() {
             let event: Value = serde_json::from_str(line).expect("a whole line");
             ids.push(event["data"]["key"]["id"].as_str().unwrap().to_owned());

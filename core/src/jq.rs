@@ -1,0 +1,244 @@
+//! jq programs over JSON: one well-known language for conditions and transformations.
+//!
+//! The language is that of [jq](https://jqlang.org/manual/), as the crate [jaq](https://github.com/01mf02/jaq) has it. A program is
+//! given one value and yields any number of them. It reads nothing else: no files, no other input. One that does not
+//! end is ended: after its time, or when it is nested too deep.
+
+mod limits;
+mod needs;
+mod prelude;
+mod write;
+
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use jaq_core::data::HasLut;
+use jaq_core::load::{self, Arena, File, Loader};
+use jaq_core::{Compiler, Ctx, DataT, Lut, Vars};
+pub use jaq_json::Val;
+
+pub use self::write::{NotJson, write};
+
+pub use self::limits::Exceeded;
+use self::limits::Limits;
+use self::needs::Needs;
+
+/// What the program is called among its definitions.
+const MAIN: &str = "evows__main";
+
+/// A compiled program.
+pub struct Program {
+    text: String,
+    needs: Needs,
+    filter: jaq_core::Filter<Kind>,
+}
+
+/// What is wrong with the text of a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The bytes of the text that it is about; at the end, an empty range.
+    pub span: Range<usize>,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// How a program ended early.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// The program raised an error, such as `cannot index 5 with "a"`.
+    #[error("{0}")]
+    Raised(String),
+    /// It went on for too long, or too deep.
+    #[error(transparent)]
+    Exceeded(#[from] Exceeded),
+}
+
+/// What programs run on.
+struct Kind;
+
+/// What a run has at hand.
+struct Data<'a> {
+    lut: &'a Lut<Kind>,
+    limits: &'a Limits,
+}
+
+impl DataT for Kind {
+    type V<'a> = Val;
+    type Data<'a> = &'a Data<'a>;
+}
+
+impl<'a> HasLut<'a, Kind> for &'a Data<'a> {
+    fn lut(&self) -> &'a Lut<Kind> {
+        self.lut
+    }
+}
+
+// === impl Program ===
+
+impl Program {
+    /// Compiles a program. No I/O. The error has everything that is wrong, one at least.
+    pub fn compile(text: &str) -> Result<Self, Vec<Fault>> {
+        let Some(main) = load::parse(text, |parser| parser.term()) else {
+            return Err(faults(text));
+        };
+        let needs = Needs::of(&main);
+        let arena = Arena::default();
+        let loader = Loader::new(prelude::defs(MAIN, main));
+        let file = File {
+            code: MAIN,
+            path: (),
+        };
+        let modules = loader.load(&arena, file).map_err(|_| faults(text))?;
+        let compiled = Compiler::default()
+            .with_funs(prelude::funs())
+            .compile(modules);
+        let filter = compiled.map_err(|errors| {
+            let errors = errors.into_iter().flat_map(|(_, errors)| errors);
+            let faults = errors.map(|(name, undefined)| {
+                let message = prelude::unknown(name, &undefined);
+                let span = span(text, name);
+                Fault { span, message }
+            });
+            faults.collect::<Vec<_>>()
+        })?;
+        Ok(Self {
+            text: text.to_owned(),
+            needs,
+            filter,
+        })
+    }
+
+    /// Runs it, and shows each value that it yields. What was shown before an error stays shown.
+    pub fn run(
+        &self,
+        input: Val,
+        time: Duration,
+        mut show: impl FnMut(Val),
+    ) -> Result<(), RunError> {
+        let limits = Limits::new(time);
+        let data = Data {
+            lut: &self.filter.lut,
+            limits: &limits,
+        };
+        let ctx = Ctx::<Kind>::new(&data, Vars::new([]));
+        for result in self.filter.id.run((ctx, input)) {
+            // What a program catches it cannot go on with.
+            limits.check()?;
+            match result {
+                Ok(value) => show(value),
+                Err(exception) => {
+                    let error = exception.get_err();
+                    let message = error.map_or_else(
+                        |_| "the program halted".to_owned(),
+                        |error| error.to_string(),
+                    );
+                    return Err(RunError::Raised(message));
+                }
+            }
+        }
+        Ok(limits.check()?)
+    }
+
+    /// Whether the first value that it yields is neither `false` nor `null`. Without a value it is not.
+    pub fn holds(&self, input: Val, time: Duration) -> Result<bool, RunError> {
+        let mut first = None;
+        self.run(input, time, |value| {
+            first.get_or_insert(!matches!(value, Val::Null | Val::Bool(false)));
+        })?;
+        Ok(first.unwrap_or(false))
+    }
+
+    /// Its text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Program").field(&self.text).finish()
+    }
+}
+
+/// Reads of documents what some programs look at, once for all of them.
+#[derive(Debug)]
+pub struct Reader(Needs);
+
+impl Reader {
+    /// One for these programs.
+    pub fn of<'a>(programs: impl IntoIterator<Item = &'a Program>) -> Self {
+        Self(Needs::of_all(
+            programs.into_iter().map(|program| &program.needs),
+        ))
+    }
+
+    /// What the programs look at of a document; nothing when it is no JSON, as far as it was read.
+    pub fn read(&self, json: &[u8]) -> Option<Val> {
+        self.0.read(json)
+    }
+}
+
+/// Reads a whole document; nothing when it is no JSON.
+pub fn read(json: &[u8]) -> Option<Val> {
+    jaq_json::read::parse_single(json).ok()
+}
+
+/// What is wrong with a text that cannot be parsed.
+fn faults(text: &str) -> Vec<Fault> {
+    let arena = Arena::default();
+    let file = File {
+        code: text,
+        path: (),
+    };
+    let errors = Loader::new([]).load(&arena, file).err().unwrap_or_default();
+    let mut faults = Vec::new();
+    for (_, error) in errors {
+        match error {
+            load::Error::Io(errors) => faults.extend(errors.into_iter().map(|(at, _)| Fault {
+                span: span(text, at),
+                message: "a program cannot read modules".to_owned(),
+            })),
+            load::Error::Lex(errors) => faults.extend(errors.into_iter().map(|(expected, at)| {
+                let message = format!("expected {}", expected.as_str());
+                let span = span(text, at);
+                let end = span.end.min(span.start + 1);
+                let span = span.start..end;
+                Fault { span, message }
+            })),
+            load::Error::Parse(errors) => {
+                faults.extend(errors.into_iter().map(|(expected, at)| {
+                    let found = if at.is_empty() {
+                        "the program ends".to_owned()
+                    } else {
+                        format!("there is `{at}`")
+                    };
+                    let message = format!("expected {}, but {found}", expected.as_str());
+                    let span = span(text, at);
+                    Fault { span, message }
+                }));
+            }
+        }
+    }
+    if faults.is_empty() {
+        faults.push(Fault {
+            span: 0..text.len(),
+            message: "this is not a jq program".to_owned(),
+        });
+    }
+    faults
+}
+
+/// Where a part of a text is; at its end when it is no part of it.
+fn span(text: &str, part: &str) -> Range<usize> {
+    let whole = text.as_bytes().as_ptr_range();
+    let start = part.as_ptr();
+    if whole.start <= start && start <= whole.end {
+        load::span(text, part)
+    } else {
+        text.len()..text.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;

