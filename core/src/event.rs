@@ -155,21 +155,23 @@ impl Event {
         })
     }
 
-    /// The envelope as a JSON document, parsed on first use and shared by all copies.
+    /// The envelope as a JSON document, parsed on first use and shared by all copies. Where a string has half of a character, which
+    /// JSON allows (RFC 8259, 8.2), there is U+FFFD. Empty when the envelope is nested deeper than 127 levels, which is read by
+    /// nobody here.
     pub fn document(&self) -> &Map<String, Value> {
         self.inner.document.get_or_init(|| {
             let envelope = self.inner.envelope.get();
-            // The bytes were read as an object at the door, so this cannot fail for a parsed event.
-            envelope
-                .and_then(|bytes| serde_json::from_slice(bytes).ok())
-                .unwrap_or_default()
+            envelope.and_then(|bytes| read(bytes)).unwrap_or_default()
         })
     }
 
     /// Changes the document. Copies of this event keep what they had; `event` and `instance` are read
-    /// again from the changed document, and keep their old value where it no longer names one.
+    /// again from the changed document, and keep their old value where it no longer names one. An envelope that cannot be read
+    /// as a [document](Self::document) stays as it is.
     pub fn edit<R>(&mut self, change: impl FnOnce(&mut Map<String, Value>) -> R) -> R {
-        self.document();
+        if self.document().is_empty() {
+            return change(&mut Map::new());
+        }
         let inner = Arc::make_mut(&mut self.inner);
         let mut document = inner.document.take().unwrap_or_default();
         let result = change(&mut document);
@@ -288,6 +290,36 @@ impl Clone for Event {
     }
 }
 
+/// An object, with something in the place of half characters.
+fn read(json: &[u8]) -> Option<Map<String, Value>> {
+    let read = serde_json::from_slice(json).ok();
+    read.or_else(|| serde_json::from_slice(&whole_characters(json)).ok())
+}
+
+/// JSON with U+FFFD for each escape of one half of a surrogate pair that has no other half.
+fn whole_characters(json: &[u8]) -> Vec<u8> {
+    let unit = |at: usize| {
+        let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let (mut whole, mut at) = (Vec::with_capacity(json.len()), 0);
+    while let Some(byte) = json.get(at) {
+        let length = match (*byte, unit(at)) {
+            (b'\\', Some(0xd800..0xdc00)) if matches!(unit(at + 6), Some(0xdc00..0xe000)) => 12,
+            (b'\\', Some(0xd800..0xe000)) => {
+                whole.extend_from_slice(b"\\ufffd");
+                at += 6;
+                continue;
+            }
+            (b'\\', _) => 2,
+            _ => 1,
+        };
+        whole.extend_from_slice(json.get(at..at + length).unwrap_or_default());
+        at += length;
+    }
+    whole
+}
+
 /// The bytes as they are if they are UTF-8; else a copy that has U+FFFD in place of what is not, which is what
 /// Evolution's own decoder makes of it. Without that, one client after another would close its connection
 /// on the text frame that has such bytes (RFC 6455, 8.1).
@@ -377,6 +409,35 @@ mod tests {
             edited.envelope(),
             r#"{"event":"send.message","instance":"loja1","apikey":null}"#
         );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_edited_away() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let envelope = format!(r#"{{"event":"e","instance":"i","data":{deep}}}"#);
+        let mut event = Event::parse(envelope.clone().into(), SystemTime::UNIX_EPOCH).unwrap();
+        event.edit(|document| document.insert("x".to_owned(), 1.into()));
+        assert_eq!(event.envelope(), envelope.as_bytes());
+    }
+
+    #[test]
+    fn half_a_character_is_replaced_and_the_rest_is_read() {
+        let halves = r#"{"event":"e","instance":"i","data":["\ud83d","\ude00x","\ud83d\ude00","\\ud83d","\ud83d\n"]}"#;
+        let mut event = event(halves);
+        let data = &event.document()["data"];
+        assert_eq!(
+            *data,
+            serde_json::json!([
+                "\u{fffd}",
+                "\u{fffd}x",
+                "\u{1f600}",
+                "\\ud83d",
+                "\u{fffd}\n"
+            ])
+        );
+        assert_eq!(event.envelope(), halves, "as received");
+        event.edit(|document| document.remove("data"));
+        assert_eq!(event.envelope(), r#"{"event":"e","instance":"i"}"#);
     }
 
     #[test]

@@ -20,8 +20,8 @@ pub(super) fn edit(mut event: Event, change: impl FnOnce(&mut Map<String, Value>
     event.with_attachments(kept)
 }
 
-/// Whether the envelope can be read as a document at all. One that is nested too deep, or has half of a character in a string,
-/// can travel but not be edited: nothing of it would be left.
+/// Whether the envelope can be read as a document at all. One that is nested too deep can travel but not be
+/// edited.
 pub(super) fn is_readable(event: &Event) -> bool {
     !event.document().is_empty()
 }
@@ -74,10 +74,8 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_known() {
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
-        for data in [deep.as_str(), r#""\ud83d""#] {
-            let envelope = format!(r#"{{"event":"e","instance":"i","data":{data}}}"#);
-            assert!(!is_readable(&testing::event(&envelope)), "{envelope}");
-        }
+        let envelope = format!(r#"{{"event":"e","instance":"i","data":{deep}}}"#);
+        assert!(!is_readable(&testing::event(&envelope)), "{envelope}");
         assert!(is_readable(&testing::event(
             r#"{"event":"e","instance":"i"}"#
         )));

@@ -241,6 +241,8 @@ impl Sender {
     /// Sends a batch until it is accepted; `false` when it is not and the source must stop.
     async fn send(&mut self, events: Vec<Event>, end: Position) -> bool {
         let mut wait = FIRST_WAIT;
+        // It may be put aside, and this process be killed, before anything of it was accepted.
+        let begins = events.is_empty();
         while !events.is_empty() {
             let Some(outcome) = self.attempt(events.clone()).await else {
                 return false;
@@ -265,7 +267,7 @@ impl Sender {
             wait = (wait * 2).min(LONGEST_WAIT);
         }
         self.unsaved = Some(end);
-        if self.saved_at.elapsed() >= SAVE {
+        if begins || self.saved_at.elapsed() >= SAVE {
             self.save().await;
         }
         true

@@ -202,13 +202,20 @@ fn an_event_with_nothing_to_hide_keeps_its_bytes() {
 
 #[test]
 fn what_cannot_be_looked_into_fails() {
+    let deep = format!("{}5511988887777{}", "[".repeat(200), "]".repeat(200));
+    let envelope = format!(r#"{{"event":"e","instance":"i","data":{deep}}}"#);
     let mut bench = FilterHarness::<Redact>::from_toml("phones = true");
-    bench.send_json(r#"{"event":"e","instance":"i","data":"\ud83d 5511988887777"}"#);
+    bench.send_json(&envelope);
     assert_eq!(bench.emitted().len(), 0);
     assert_eq!(bench.failed()[0].1, "unreadable");
     let mut bench = FilterHarness::<Redact>::from_toml("");
-    bench.send_json(r#"{"event":"e","instance":"i","data":"\ud83d 5511988887777"}"#);
+    bench.send_json(&envelope);
     assert_eq!(bench.emitted().len(), 1);
+    // Half a character hides nothing.
+    let mut bench = FilterHarness::<Redact>::from_toml("phones = true");
+    bench.send_json(r#"{"event":"e","instance":"i","data":"\ud83d 5511988887777"}"#);
+    let text = bench.emitted()[0].document()["data"].to_string();
+    assert!(!text.contains("551198888"), "{text}");
 }
 
 #[test]
