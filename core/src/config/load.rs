@@ -519,11 +519,7 @@ impl Loader<'_> {
     fn add(&mut self, problems: Vec<Problem>, path: &[&str]) {
         let table: Vec<String> = path.iter().map(|&key| key.to_owned()).collect();
         for mut problem in problems {
-            let (below, part) = match &problem.place {
-                Place::Key(keys) => (keys.as_slice(), None),
-                Place::Part(part) => (part.0.as_slice(), Some(&part.1)),
-                Place::Table | Place::Span(_) => (&[][..], None),
-            };
+            let (below, part) = problem.place.below();
             if !matches!(problem.place, Place::Span(_)) {
                 let path: Vec<String> = table.iter().chain(below).cloned().collect();
                 let of_key = problem.code == codes::UNKNOWN_KEY;

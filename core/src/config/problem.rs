@@ -53,6 +53,19 @@ pub fn list(problems: &[Problem]) -> String {
     messages.join("; ")
 }
 
+// === impl Place ===
+
+impl Place {
+    /// The keys below the table, and the part of the string there.
+    pub(super) fn below(&self) -> (&[String], Option<&Range<usize>>) {
+        match self {
+            Self::Key(keys) => (keys, None),
+            Self::Part(part) => (&part.0, Some(&part.1)),
+            Self::Table | Self::Span(_) => (&[], None),
+        }
+    }
+}
+
 // === impl Problem ===
 
 impl Problem {

@@ -119,10 +119,7 @@ impl Ring {
     /// The offset in front of the first entry appended at `time` or later; the one in front of every event when an entry of that
     /// time is gone. Monotonic time decides: the system's clock may have been set meanwhile.
     pub(super) fn offset_before(&self, time: SystemTime) -> Offset {
-        // In this order: the time that passes in between makes it start earlier, and not later.
-        let now = Instant::now();
-        let age = SystemTime::now().duration_since(time).unwrap_or_default();
-        let Some(from) = now.checked_sub(age) else {
+        let Some(from) = monotonic(time) else {
             // Before this machine was started: everything.
             return Offset::ORIGIN;
         };
@@ -141,9 +138,7 @@ impl Ring {
 
     /// As [`offset_before`](Self::offset_before), if an entry of an earlier time is retained.
     pub(super) fn offset_within(&self, time: SystemTime) -> Option<Offset> {
-        let now = Instant::now();
-        let age = SystemTime::now().duration_since(time).unwrap_or_default();
-        let from = now.checked_sub(age)?;
+        let from = monotonic(time)?;
         let oldest = self.slots.front()?.entry.appended;
         (oldest < from).then(|| self.offset_before(time))
     }
@@ -200,4 +195,12 @@ impl Ring {
     fn through(&self) -> u64 {
         self.slots.back().map_or(self.gone, |slot| slot.through)
     }
+}
+
+/// A time of the system's clock by the monotonic one; nothing when that did not run yet.
+fn monotonic(time: SystemTime) -> Option<Instant> {
+    // In this order: the time that passes in between makes it earlier, and not later.
+    let now = Instant::now();
+    let age = SystemTime::now().duration_since(time).unwrap_or_default();
+    now.checked_sub(age)
 }

@@ -20,6 +20,8 @@ pub(super) struct Needs(Option<Paths>);
 struct Paths {
     list: Vec<Vec<String>>,
     tree: Tree,
+    /// Values that may be read.
+    places: usize,
 }
 
 /// The members of an object that are looked at.
@@ -73,21 +75,20 @@ impl Needs {
     }
 
     fn at(list: Vec<Vec<String>>) -> Self {
-        let (mut tree, mut count) = (Tree::default(), 0);
+        let (mut tree, mut places) = (Tree::default(), 0);
         for path in &list {
-            tree.add(path, &mut count);
+            tree.add(path, &mut places);
         }
-        Self(tree.is_small().then_some(Paths { list, tree }))
+        Self(tree.is_small().then_some(Paths { list, tree, places }))
     }
 
     /// Reads so much of a document; nothing when it is none, as far as it was read.
     pub(super) fn read(&self, json: &[u8]) -> Option<Val> {
-        let Some(Paths { tree, .. }) = &self.0 else {
+        let Some(Paths { tree, places, .. }) = &self.0 else {
             return super::read(json);
         };
-        let count = tree.count();
         let mut values = Values {
-            values: vec![None; count],
+            values: vec![None; *places],
             left: tree.leaves(),
         };
         let mut deserializer = serde_json::Deserializer::from_slice(json);
@@ -206,15 +207,6 @@ impl Tree {
     fn is_small(&self) -> bool {
         let small = |below: &Below| !matches!(below, Below::Some(tree) if !tree.is_small());
         self.members.len() <= 64 && self.members.iter().all(|(.., below)| small(below))
-    }
-
-    /// Places that it has, at most.
-    fn count(&self) -> usize {
-        let places = self.members.iter().map(|(_, place, below)| match below {
-            Below::All => place + 1,
-            Below::Some(tree) => tree.count().max(place + 1),
-        });
-        places.max().unwrap_or(0)
     }
 
     fn leaves(&self) -> usize {
