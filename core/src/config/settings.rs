@@ -71,6 +71,14 @@ impl Settings {
         }
     }
 
+    /// The same, less `keys`, which somebody else reads.
+    pub(crate) fn without(self, keys: &'static [&'static str]) -> Self {
+        Self {
+            core_keys: keys,
+            ..self
+        }
+    }
+
     /// Reads the keys into `T`. A key that `T` does not have is a problem, as is a value of another type.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Vec<Problem>> {
         self.with(|node, reader| {

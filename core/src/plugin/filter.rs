@@ -74,6 +74,27 @@ pub trait Stage {
     fn fail(&mut self, event: Event, reason: &'static str);
 }
 
+// === impl Filter ===
+
+/// A filter whose type is not known, as the topology and the harnesses hold it.
+impl<F: Filter + ?Sized> Filter for Box<F> {
+    fn apply(&mut self, event: Event, out: &mut Emitter<'_>) {
+        (**self).apply(event, out);
+    }
+
+    fn ticked(&mut self, out: &mut Emitter<'_>) {
+        (**self).ticked(out);
+    }
+
+    fn tick(&self) -> Option<Duration> {
+        (**self).tick()
+    }
+
+    fn flush(&mut self, out: &mut Emitter<'_>) {
+        (**self).flush(out);
+    }
+}
+
 // === impl Emitter ===
 
 impl<'a> Emitter<'a> {
