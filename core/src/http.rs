@@ -31,8 +31,9 @@ pub trait Host: Send + Sync {
 /// A taken port.
 #[async_trait]
 pub trait Listening: Send {
-    /// Where it listens: the address as bound, a port of 0 resolved.
-    fn address(&self) -> SocketAddr;
+    /// Where it listens: the address as bound, a port of 0 resolved. `None` where evows is a part of a server that listens by
+    /// itself.
+    fn address(&self) -> Option<SocketAddr>;
 
     /// Accepts and serves until `shutdown` starts, then accepts no more, lets requests in flight finish,
     /// and returns. Core puts a deadline on that.
