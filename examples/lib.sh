@@ -39,7 +39,7 @@ port_is_open() {
 shows() {
     local block command expected
     # From the line with the command: lines that end in a backslash go on.
-    block=$(awk -v begin="\$ $1" 'index($0, begin) == 1 { on = 1; print; next } on && (/^```$/ || /^\$ /) { exit } on' README.md)
+    block=$(begin="\$ $1" awk 'on && (/^```$/ || /^\$ /) { exit } index($0, ENVIRON["begin"]) == 1 { on = 1 } on' README.md)
     [ -n "$block" ] || { echo "$example: the README has no command \`$1\`" >&2; exit 1; }
     command=$(printf '%s\n' "$block" | awk '{ print } !/\\$/ { exit }' | sed '1s/^\$ //')
     expected=$(printf '%s\n' "$block" | awk 'on { print } !/\\$/ { on = 1 }')

@@ -1,7 +1,10 @@
 //! `evows explain`.
 
+mod pages;
+
 use std::fmt::Write as _;
 use std::io;
+use std::path::PathBuf;
 
 use schemars::SchemaGenerator;
 use serde_json::{Map, Value};
@@ -19,10 +22,25 @@ pub(super) struct Options {
     /// Write every plugin as one Markdown page.
     #[arg(long, conflicts_with = "plugin")]
     markdown: bool,
+    /// With `--markdown`: write a page for each plugin into this folder, and an index.
+    #[arg(long, value_name = "DIR", requires = "markdown")]
+    out: Option<PathBuf>,
+    /// With `--out`: the sources that this binary was built from. Pages then begin with what a plugin's file says of it.
+    #[arg(long, value_name = "DIR", requires = "out")]
+    sources: Option<PathBuf>,
 }
 
 /// Shows a plugin, or every plugin of that name.
 pub(super) fn run(options: &Options) -> io::Result<Exit> {
+    if let Some(folder) = &options.out {
+        return Ok(match pages::write(folder, options.sources.as_deref()) {
+            Ok(()) => Exit::Clean,
+            Err(error) => {
+                output::complain(&format_args!("cannot write the pages: {error}"));
+                Exit::Failed
+            }
+        });
+    }
     let Some(plugin) = &options.plugin else {
         output::print(&page())?;
         return Ok(Exit::Clean);
@@ -78,18 +96,21 @@ fn page() -> String {
                 kind, plugin.name, plugin.summary
             )
             .ok();
-            let keys = keys_of(plugin);
-            if !keys.is_empty() {
-                text.push_str("| key | value | |\n|---|---|---|\n");
-            }
-            for key in keys {
-                let description = key.description.replace('\n', " ").replace('|', "\\|");
-                writeln!(text, "| `{}` | {} | {description} |", key.name, key.facts).ok();
-            }
+            table(keys_of(plugin), &mut text);
             writeln!(text, "\n```toml\n{}\n```", example(plugin).trim_end()).ok();
         }
     }
     text
+}
+
+fn table(keys: Vec<Key>, text: &mut String) {
+    if !keys.is_empty() {
+        text.push_str("| key | value | |\n|---|---|---|\n");
+    }
+    for key in keys {
+        let description = key.description.replace('\n', " ").replace('|', "\\|");
+        writeln!(text, "| `{}` | {} | {description} |", key.name, key.facts).ok();
+    }
 }
 
 fn keys_of(plugin: &Registration) -> Vec<Key> {
