@@ -12,20 +12,13 @@ use crate::registry::{self, Kind, Registration};
 /// of it. Pages of plugins that are gone are left alone.
 pub(super) fn write(folder: &Path, sources: Option<&Path>) -> io::Result<()> {
     let mut index = String::from(
-        "# Plugins\n\nWritten by `evows explain --markdown --out`; `.ci/run` checks that it is fresh. How to write one: \
-         [Writing a plugin](../plugins.md). What every source, filter and sink has beside its own keys:\n\
-         [`evows.toml`](../../evows.toml).\n",
+        "# Plugins\n\nWritten by `evows explain --markdown --out`; `.ci/run` checks that it is fresh. How to write one:\n\
+         [Writing a plugin](../plugins.md). The keys that every sink has beside its own: [`evows.toml`](../../evows.toml).\n",
     );
     for kind in Kind::ALL {
-        let (title, what) = list::title(kind).split_once(": ").unwrap_or_default();
-        let (first, rest) = title.split_at(1);
+        let title = list::title(kind);
         // Writing to a string cannot fail, here and below.
-        writeln!(
-            index,
-            "\n## {}{rest}\n\nHere is {what}.\n",
-            first.to_uppercase()
-        )
-        .ok();
+        writeln!(index, "\n## The {title}\n").ok();
         for plugin in registry::all() {
             if plugin.kind != kind {
                 continue;
@@ -42,14 +35,14 @@ pub(super) fn write(folder: &Path, sources: Option<&Path>) -> io::Result<()> {
 
 fn page(plugin: &Registration, sources: Option<&Path>) -> io::Result<String> {
     let Registration { kind, name, .. } = plugin;
-    let mut text = format!("# {kind} `{name}`\n\n{}\n", plugin.summary);
+    let mut about = String::new();
     if let Some(sources) = sources {
-        let source = fs::read_to_string(sources.join(plugin.origin.file))?;
-        let described = described(&source);
-        if !described.is_empty() {
-            writeln!(text, "\n{described}").ok();
-        }
+        about = described(&fs::read_to_string(sources.join(plugin.origin.file))?);
     }
+    if about.is_empty() {
+        plugin.summary.clone_into(&mut about);
+    }
+    let mut text = format!("# {kind} `{name}`\n\n{about}\n");
     let keys = keys_of(plugin);
     if keys.is_empty() {
         text.push_str("\nIt has no keys of its own.\n");
