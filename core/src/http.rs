@@ -31,9 +31,8 @@ pub trait Host: Send + Sync {
 /// A taken port.
 #[async_trait]
 pub trait Listening: Send {
-    /// Where it listens: the address as bound, a port of 0 resolved. `None` where evows is a part of a server that listens by
-    /// itself.
-    fn address(&self) -> Option<SocketAddr>;
+    /// Where it listens: the address as bound, a port of 0 resolved. Where another server listens in its place, unspecified.
+    fn address(&self) -> SocketAddr;
 
     /// Accepts and serves until `shutdown` starts, then accepts no more, lets requests in flight finish,
     /// and returns. Core puts a deadline on that.

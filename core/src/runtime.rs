@@ -257,10 +257,12 @@ async fn start(
     let serving = tokio::spawn(listening.serve(routes, host.clone()));
     let mut chores = JoinSet::new();
     chores.spawn(expire(Arc::clone(&shared.hub)));
-    let place = address.map_or("ready".to_owned(), |address| {
+    let place = if address.port() == 0 {
+        "ready in another server".to_owned()
+    } else {
         let scheme = server.tls.as_ref().map_or("http", |_| "https");
         format!("listening on {scheme}://{address}")
-    });
+    };
     tracing::info!(
         compat = ?server.compat,
         instances = lifecycle.all().len(),

@@ -90,8 +90,8 @@ impl Host for Server {
 
 #[async_trait]
 impl Listening for Bound {
-    fn address(&self) -> Option<SocketAddr> {
-        Some(self.address)
+    fn address(&self) -> SocketAddr {
+        self.address
     }
 
     async fn serve(self: Box<Self>, routes: Routes, shutdown: Shutdown) {

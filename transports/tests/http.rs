@@ -56,7 +56,7 @@ impl Running {
         change(&mut config);
         let metrics = Metrics::new();
         let bound = Server.bind(&Arc::new(config), &metrics).await.unwrap();
-        let address = bound.address().unwrap();
+        let address = bound.address();
         let mounted = Routes::new(vec![Mount::new("test", "", router)]).unwrap();
         let shutdown = Shutdown::new();
         let served = tokio::spawn(bound.serve(mounted, shutdown.clone()));

@@ -204,8 +204,8 @@ impl Host for Application {
 
 #[async_trait]
 impl Listening for Lent {
-    fn address(&self) -> Option<SocketAddr> {
-        None
+    fn address(&self) -> SocketAddr {
+        SocketAddr::from(([0, 0, 0, 0], 0))
     }
 
     async fn serve(self: Box<Self>, routes: Routes, shutdown: Shutdown) {

@@ -181,8 +181,8 @@ impl Host for Quiet {
 
 #[async_trait]
 impl Listening for Quiet {
-    fn address(&self) -> Option<SocketAddr> {
-        Some(SocketAddr::from(([127, 0, 0, 1], 1)))
+    fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 1))
     }
 
     async fn serve(self: Box<Self>, routes: Routes, shutdown: Shutdown) {

@@ -60,7 +60,7 @@ impl PolicyHarness {
     ///
     /// # Panics
     ///
-    /// When the policy does not keep the rules: see [`routed`].
+    /// When the policy names a channel twice, takes away what others named, or says something else when it is asked again.
     pub fn channels(&self, event: &Event) -> Vec<String> {
         match routed(&*self.policy, event, &self.instances) {
             Ok(channels) => channels.iter().map(ToString::to_string).collect(),

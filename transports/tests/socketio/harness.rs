@@ -102,7 +102,7 @@ impl Running {
             shared.hub.open(&channel(name));
         }
         let bound = Server.bind(&shared.server, &shared.metrics).await.unwrap();
-        let address = bound.address().unwrap();
+        let address = bound.address();
         let shutdown = Shutdown::new();
         let routes = Routes::new(cx.take_mounted().routes).unwrap();
         tokio::spawn(bound.serve(routes, shutdown.clone()));

@@ -87,15 +87,12 @@ fn unlinked(text: &str) -> String {
                 _ => None,
             }
         });
-        rest = match link {
-            Some((shown, behind)) => {
-                plain.push_str(shown);
-                behind
-            }
-            None => {
-                plain.push('[');
-                after
-            }
+        rest = if let Some((shown, behind)) = link {
+            plain.push_str(shown);
+            behind
+        } else {
+            plain.push('[');
+            after
         };
     }
     plain + rest
