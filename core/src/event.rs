@@ -233,8 +233,8 @@ impl Event {
         let form = &other.inner;
         inner.name = Arc::clone(&form.name);
         inner.instance = Arc::clone(&form.instance);
-        inner.envelope = form.envelope.clone();
-        inner.document = form.document.clone();
+        inner.envelope.clone_from(&form.envelope);
+        inner.document.clone_from(&form.document);
         self
     }
 
