@@ -128,7 +128,8 @@ impl Cli {
         match self.command.unwrap_or_else(run) {
             Command::Run(options) => match &options.dry {
                 Some(file) => dry::run(&options, file, &self.config, &environment),
-                None => Ok(run::run(&self.config, &self.log, host, environment)),
+                None => Ok(dry::complain_without_file(&options)
+                    .unwrap_or_else(|| run::run(&self.config, &self.log, host, environment))),
             },
             Command::Trace(options) => trace::run(&options, &self.config, &environment),
             Command::Validate(options) => validate::run(&options, &self.config, &environment),

@@ -14,7 +14,7 @@ mod mocks;
 mod observer;
 mod record;
 
-pub(crate) use self::diff::{Style, pretty, unified};
+pub(crate) use self::diff::{Style, unified};
 pub(crate) use self::drive::{Fed, Rehearsal, Run};
 pub(crate) use self::fate::fate;
 pub(crate) use self::judge::{Failure, judge};

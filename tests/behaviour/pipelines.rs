@@ -110,7 +110,7 @@ discards = [{{ from = "wanted", count = 0 }}]
         "`out`: 2 events wanted, 1 came out",
         "-       \"seen\": false\n",
         "+       \"seen\": true\n",
-        "call of shop, put into `in` at 0s: discarded by `wanted`: not_allowed",
+        "call of shop, put into `in` at 0s: discarded by `wanted`: event_not_allowed",
         "  ok    it passes (",
         "2 tests: 1 passed, 1 failed",
     ] {
@@ -278,7 +278,7 @@ fn a_trace_shows_every_step_and_what_it_changed() {
         assert!(upsert.contains(part), "{part}: {said}");
     }
     assert!(
-        call.contains("  wanted        0s  discarded: not_allowed\n"),
+        call.contains("  wanted        0s  discarded: event_not_allowed\n"),
         "{said}"
     );
     let output = evows(
@@ -314,7 +314,7 @@ fn a_dry_run_counts_what_would_become_of_a_file() {
     assert_eq!(
         text(&output.stdout),
         "source  in      3 in, 3 out\n\
-         filter  wanted  3 in, 2 out, 1 discarded (not_allowed)\n\
+         filter  wanted  3 in, 2 out, 1 discarded (event_not_allowed)\n\
          filter  marked  2 in, 2 out\n\
          filter  calm    2 in, 1 out, 1 discarded (superseded)\n\
          sink    out     1 in, 1 delivered\n"

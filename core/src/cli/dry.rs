@@ -30,6 +30,15 @@ pub(super) struct Options {
     format: Format,
 }
 
+/// Says so when there is a key that means something with `--dry` alone.
+pub(super) fn complain_without_file(options: &Options) -> Option<Exit> {
+    let misplaced = options.source.is_set();
+    misplaced.then(|| {
+        complain(&"`--into` and `--every` say what is done with the events of a file: name it with `--dry FILE`");
+        Exit::Usage
+    })
+}
+
 /// Puts events through the pipeline, and counts.
 pub(super) fn run(
     options: &Options,

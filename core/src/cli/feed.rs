@@ -1,7 +1,7 @@
 //! Events from a file, for commands that put them into a pipeline that only plays.
 
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,11 @@ pub(super) struct Play {
 // === impl Source ===
 
 impl Source {
+    /// Whether anything was asked for.
+    pub(super) fn is_set(&self) -> bool {
+        self.into.is_some() || !self.every.is_zero()
+    }
+
     /// Reads the configuration and the events of `file`, `-` being the standard input. What is wrong is said, and the exit code
     /// given back.
     pub(super) fn open(
@@ -96,7 +101,7 @@ impl Source {
 }
 
 fn read(file: &Path) -> Result<String, String> {
-    let read = if file == PathBuf::from("-") {
+    let read = if file == "-" {
         let mut text = String::new();
         io::stdin().lock().read_to_string(&mut text).map(|_| text)
     } else {

@@ -13,7 +13,7 @@ use super::{Exit, complain};
 use crate::Event;
 use crate::config::Period;
 use crate::plugin::Environment;
-use crate::rehearsal::{Did, Fed, Rehearsal, Run, Step, Style, fate, pretty, unified};
+use crate::rehearsal::{Did, Fed, Rehearsal, Run, Step, Style, fate, unified};
 
 /// Lines around a change.
 const CONTEXT: usize = 1;
@@ -104,7 +104,6 @@ impl Way<'_> {
             writeln!(text, "  {node:width$}  {at:>8}  {changed}{what}{stop}").ok();
             if let Some((before, after)) = change {
                 let indent = width + 14;
-                let (before, after) = (pretty(&before), pretty(&after));
                 for line in unified(&before, &after, CONTEXT, style).lines() {
                     writeln!(text, "{:indent$}{line}", "").ok();
                 }

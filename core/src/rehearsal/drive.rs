@@ -26,8 +26,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// The smallest step of the clock. Before it moves, all is done that can be.
 const STEP: Duration = Duration::from_millis(1);
 
-/// When every run begins: 2026-01-01T00:00:00Z. Events are received then, or as much later as they are put in.
-const BEGIN: Duration = Duration::from_secs(1_767_225_600);
+/// When every run begins, in hours since 1970: 2026-01-01T00:00:00Z. Events are received then, or as much later as they are put in.
+const BEGIN: Duration = Duration::from_hours(490_896);
 
 /// What is to be run.
 pub(crate) struct Rehearsal<'a> {
@@ -309,7 +309,7 @@ async fn put_in(feed: &Feed, open: &mut HashMap<Arc<str>, Outlet>) -> Option<(Fe
     let envelope = bytes::Bytes::copy_from_slice(feed.envelope.as_bytes());
     let event = Event::parse(envelope, received_at).ok()?;
     let outlet = open.get_mut(&feed.into)?;
-    let fed = Fed {
+    let put = Fed {
         id: event.id(),
         name: event.name().to_owned(),
         instance: event.instance().to_owned(),
@@ -317,7 +317,7 @@ async fn put_in(feed: &Feed, open: &mut HashMap<Arc<str>, Outlet>) -> Option<(Fe
         at: feed.at,
         outcome: Outcome::Lost,
     };
-    Some((fed, outlet.send_tracked(vec![event]).await))
+    Some((put, outlet.send_tracked(vec![event]).await))
 }
 
 /// Waits until each event has ended.

@@ -3,7 +3,7 @@
 use super::record::{Did, Recording};
 use crate::EventId;
 
-/// How an event and what was made of it ended, in a few words: `discarded by \`wanted\`: not_wanted`. Each way once.
+/// How an event and what was made of it ended, in a few words, each way once.
 pub(crate) fn fate(recording: &Recording, event: EventId) -> String {
     let mut ends: Vec<String> = Vec::new();
     let mut held: Vec<&str> = Vec::new();

@@ -176,8 +176,8 @@ impl<'t> Checker<'t> {
             inputs,
             files,
             outputs: self.each("outputs", test.outputs, Self::output),
-            discards: self.each("discards", test.discards, Self::end),
-            failures: self.each("failures", test.failures, Self::end),
+            discards: self.each("discards", test.discards, |it, end| Some(it.end(end))),
+            failures: self.each("failures", test.failures, |it, end| Some(it.end(end))),
             mocks: self.mocks(test.mocks),
             name: test.name,
         }
@@ -330,14 +330,14 @@ impl<'t> Checker<'t> {
         })
     }
 
-    fn end(&mut self, end: EndConfig) -> Option<End> {
+    fn end(&mut self, end: EndConfig) -> End {
         let found = self.nodes.find(&end.from, Role::End).map(drop);
         self.report("from", found);
-        Some(End {
+        End {
             from: end.from.into(),
             reason: end.reason,
             count: end.count,
-        })
+        }
     }
 
     fn mocks(&mut self, mocks: std::collections::BTreeMap<String, MockConfig>) -> Vec<Mock> {
@@ -376,6 +376,7 @@ impl<'t> Checker<'t> {
                 );
                 let help = "a filter has `settings` or `program`";
                 self.add(problem.at_key(key).help(help));
+                return None;
             }
         }
         match (mock.settings, mock.program) {
@@ -432,6 +433,7 @@ impl<'t> Checker<'t> {
                 );
                 let help = "a test replaces every sink by one that takes all; `fails = 2` has it fail twice first";
                 self.add(problem.at_key(key).help(help));
+                return None;
             }
         }
         let Some(fails) = mock.fails else {

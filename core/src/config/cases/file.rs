@@ -157,6 +157,9 @@ pub fn envelopes(text: &str) -> Result<Vec<Arc<str>>, String> {
 
 /// Whether a text is an envelope; the error says why not.
 pub(super) fn is_envelope(json: &str) -> Result<(), String> {
+    if !json.trim_start().starts_with('{') {
+        return Err("this is not an event envelope: it is no JSON object".to_owned());
+    }
     let bytes = bytes::Bytes::copy_from_slice(json.as_bytes());
     let event = crate::Event::parse(bytes, std::time::SystemTime::UNIX_EPOCH);
     event.map(drop).map_err(|error| match error {

@@ -1,5 +1,6 @@
 //! What tests can name: the sources, filters and sinks of a configuration.
 
+use crate::config::read::offer;
 use crate::config::tree::Node;
 use crate::config::{Component, Config, FilterNode, Problem, codes, section::PIPELINE, suggest};
 use crate::registry::Kind;
@@ -110,14 +111,7 @@ impl Nodes {
         let candidates = self.0.iter().filter(fits).map(|known| &*known.id);
         let candidates: Vec<&str> = candidates.collect();
         let message = format!("there is no {what} `{id}`");
-        let problem = Problem::new(codes::UNKNOWN_NODE, message).expected(candidates.clone());
-        match suggest(id, candidates.iter().copied()) {
-            Some(near) => problem.help(format!("did you mean `{near}`?")),
-            None => {
-                let list: Vec<_> = candidates.iter().map(|id| format!("`{id}`")).collect();
-                problem.help(format!("it can be {}", list.join(", ")))
-            }
-        }
+        offer(Problem::new(codes::UNKNOWN_NODE, message), id, &candidates)
     }
 }
 
