@@ -10,9 +10,12 @@ mod drive;
 mod ends;
 mod fate;
 mod judge;
-mod mocks;
 mod observer;
+#[cfg(feature = "jq")]
+mod program;
 mod record;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::diff::{Style, unified};
 pub(crate) use self::drive::{Fed, Rehearsal, Run};

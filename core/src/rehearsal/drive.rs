@@ -11,10 +11,12 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use super::ends::{Fails, Open, Taker};
 use super::observer::{Observed, Watched};
 use super::record::{Recorder, Recording};
-use crate::config::{Config, ErrorKind, Feed, FilterNode, Input, Mock, Pipeline, SinkNode};
+use crate::config::{
+    Component, Config, ErrorKind, Feed, FilterNode, Input, Mock, Pipeline, SinkNode,
+};
 use crate::delivery::Jitter;
 use crate::metrics::Metrics;
-use crate::plugin::{BuildError, Environment, Filter, Sink, Source};
+use crate::plugin::{BuildError, Environment, Filter, Shared, Sink, Source};
 use crate::runtime::{self, StartError};
 use crate::shutdown::{Report, Shutdown};
 use crate::topology::{FilterPart, Outlet, Part, Plan, SinkPart};
@@ -196,35 +198,29 @@ impl Rehearsal<'_> {
     /// The pipeline with the keys that filters have in this test.
     fn mocked(&self) -> Pipeline {
         let mut pipeline = self.config.pipeline.clone();
-        for mock in self.mocks {
-            if let Mock::Settings(with) = mock {
-                let filters = pipeline.filters.iter_mut();
-                for node in filters.filter(|node| node.component.id == with.component.id) {
-                    node.clone_from(with);
-                }
+        for node in &mut pipeline.filters {
+            if let Some(Mock::Settings(with)) = self.mock_of(&node.component) {
+                node.clone_from(with);
             }
         }
         pipeline
     }
 
+    /// What is in the place of this component.
+    fn mock_of<'s>(&'s self, component: &Component) -> Option<&'s Mock> {
+        let mut mocks = self.mocks.iter();
+        mocks.find(|mock| *mock.id() == *component.id)
+    }
+
     fn filter(
         &self,
         node: FilterNode,
-        shared: &Arc<crate::plugin::Shared>,
+        shared: &Arc<Shared>,
     ) -> Result<Part<Box<dyn Filter>>, StartError> {
-        #[cfg(feature = "jq")]
-        for mock in self.mocks {
-            if let Mock::Program(id, program) = mock
-                && *id == node.component.id
-            {
-                let (id, program) = (Arc::clone(id), Arc::clone(program));
-                let scripted = move || -> Box<dyn Filter> {
-                    Box::new(super::mocks::Scripted(Arc::clone(&program)))
-                };
-                return Ok(part(id, scripted));
-            }
+        match self.mock_of(&node.component).and_then(stand_in) {
+            Some(part) => Ok(part),
+            None => runtime::filter(node.component, shared),
         }
-        runtime::filter(node.component, shared)
     }
 
     /// A sink that takes all, delivered to as the real one is, less the dead letters, which are files.
@@ -237,11 +233,10 @@ impl Rehearsal<'_> {
         delivery.dead_letter = None;
         // The same waits each time.
         delivery.retry.jitter = Jitter::Around(0.0);
-        let fails = self.mocks.iter().find_map(|mock| match mock {
-            Mock::Fails(id, times, error) if *id == component.id => Some((*times, *error)),
-            _ => None,
-        });
-        let (times, error) = fails.unwrap_or((0, ErrorKind::Transient));
+        let (times, error) = match self.mock_of(component) {
+            Some(Mock::Fails(_, times, error)) => (*times, *error),
+            _ => (0, ErrorKind::Transient),
+        };
         let (fails, recorder) = (Fails::new(times, error), Arc::clone(recorder));
         let id = Arc::clone(&component.id);
         let taker = move || -> Box<dyn Sink> {
@@ -260,6 +255,21 @@ impl Rehearsal<'_> {
             // So that an event is through when its receipt says so.
             required: true,
         }
+    }
+}
+
+/// The filter that is in another's place.
+fn stand_in(mock: &Mock) -> Option<Part<Box<dyn Filter>>> {
+    match mock {
+        #[cfg(feature = "jq")]
+        Mock::Program(id, program) => {
+            let program = Arc::clone(program);
+            let scripted = move || -> Box<dyn Filter> {
+                Box::new(super::program::Scripted(Arc::clone(&program)))
+            };
+            Some(part(Arc::clone(id), scripted))
+        }
+        Mock::Settings(_) | Mock::Fails(..) => None,
     }
 }
 

@@ -1,10 +1,8 @@
 //! Compares what came out with what a test wants.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
-use super::diff::{Style, arranged, contains, pretty, same, unified};
+use super::diff::{Style, arranged, contains, same, unified};
 use super::drive::{Fed, Run};
 use super::fate::fate;
 use super::record::Did;
@@ -106,7 +104,12 @@ fn compare(wanted: &Wanted, came: &[&Event]) -> Option<Failure> {
             });
         }
         #[cfg(feature = "jq")]
-        Wanted::Condition(program) => return condition(program, came),
+        Wanted::Condition(program) => {
+            return super::program::condition(program, came).map(|message| Failure {
+                message,
+                ..Failure::default()
+            });
+        }
     };
     let values: Vec<Value> = came.iter().map(|event| json(event)).collect();
     let compare = if part { contains } else { same };
@@ -126,38 +129,6 @@ fn compare(wanted: &Wanted, came: &[&Event]) -> Option<Failure> {
         values: Some((wanted, came)),
         ..Failure::default()
     })
-}
-
-#[cfg(feature = "jq")]
-fn condition(program: &crate::jq::Program, came: &[&Event]) -> Option<Failure> {
-    // A test is not a hot path.
-    const TIME: Duration = Duration::from_secs(1);
-    if came.is_empty() {
-        return Some(Failure {
-            message: "nothing came out, and the condition holds for nothing".to_owned(),
-            ..Failure::default()
-        });
-    }
-    for (index, event) in came.iter().enumerate() {
-        let input = crate::jq::read(event.envelope());
-        let held = input.map(|input| program.holds(input, TIME));
-        let why = match held {
-            Some(Ok(true)) => continue,
-            Some(Ok(false)) => "does not hold".to_owned(),
-            Some(Err(error)) => format!("ends with an error, {error},"),
-            None => "cannot be asked".to_owned(),
-        };
-        let (at, all) = (index + 1, came.len());
-        return Some(Failure {
-            message: format!(
-                "`{}` {why} for event {at} of {all}:\n{}",
-                program.text(),
-                pretty(&json(event)).trim_end()
-            ),
-            ..Failure::default()
-        });
-    }
-    None
 }
 
 fn compare_end(run: &Run, end: &End, outcomes: &[Outcome], word: &str) -> Option<Failure> {
@@ -247,7 +218,7 @@ fn others(run: &Run, came: &[&Event]) -> Vec<String> {
     fates
 }
 
-fn json(event: &Event) -> Value {
+pub(super) fn json(event: &Event) -> Value {
     Value::Object(event.document().clone())
 }
 

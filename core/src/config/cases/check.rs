@@ -112,6 +112,20 @@ pub(super) struct Checker<'t> {
     at: Vec<String>,
 }
 
+// === impl Mock ===
+
+impl Mock {
+    /// What it replaces.
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Self::Settings(node) => &node.component.id,
+            #[cfg(feature = "jq")]
+            Self::Program(id, _) => id,
+            Self::Fails(id, _, _) => id,
+        }
+    }
+}
+
 // === impl Checker ===
 
 impl<'t> Checker<'t> {

@@ -1,28 +1,47 @@
-//! A filter that a test has in another's place.
+//! jq programs in tests: one in a filter's place, and conditions.
 
-#[cfg(feature = "jq")]
 use std::sync::Arc;
-#[cfg(feature = "jq")]
 use std::time::Duration;
 
-#[cfg(feature = "jq")]
+use super::diff::pretty;
+use super::judge::json;
 use crate::Event;
-#[cfg(feature = "jq")]
 use crate::jq::{self, Program, Val};
-#[cfg(feature = "jq")]
 use crate::plugin::{Emitter, Filter};
 
 /// The time that a program may take for one event. A test is not a hot path.
-#[cfg(feature = "jq")]
 const TIME: Duration = Duration::from_secs(1);
 
 /// Passes on what a jq program yields.
-#[cfg(feature = "jq")]
 pub(super) struct Scripted(pub(super) Arc<Program>);
+
+/// What is said when a condition does not hold for all that came; nothing when it does.
+pub(super) fn condition(program: &Program, came: &[&Event]) -> Option<String> {
+    if came.is_empty() {
+        return Some("nothing came out that the condition could hold for".to_owned());
+    }
+    for (index, event) in came.iter().enumerate() {
+        let input = jq::read(event.envelope());
+        let held = input.map(|input| program.holds(input, TIME));
+        let why = match held {
+            Some(Ok(true)) => continue,
+            Some(Ok(false)) => "does not hold".to_owned(),
+            Some(Err(error)) => format!("ends with an error, {error},"),
+            None => "cannot be asked".to_owned(),
+        };
+        let (at, all) = (index + 1, came.len());
+        let envelope = pretty(&json(event));
+        return Some(format!(
+            "`{}` {why} for event {at} of {all}:\n{}",
+            program.text(),
+            envelope.trim_end()
+        ));
+    }
+    None
+}
 
 // === impl Scripted ===
 
-#[cfg(feature = "jq")]
 impl Scripted {
     fn yields(&self, event: &Event) -> Result<Vec<Event>, &'static str> {
         let input = jq::read(event.envelope()).ok_or("not_json")?;
@@ -39,7 +58,6 @@ impl Scripted {
     }
 }
 
-#[cfg(feature = "jq")]
 impl Filter for Scripted {
     fn apply(&mut self, event: Event, out: &mut Emitter<'_>) {
         let mut made = match self.yields(&event) {
