@@ -16,6 +16,7 @@ mod behaviour {
     mod history;
     mod inbound;
     mod new;
+    mod pipelines;
     mod resume;
     mod shutdown;
     mod slow_clients;

@@ -2,8 +2,10 @@
 
 mod command;
 mod dead_letters;
+mod dry;
 mod exit;
 mod explain;
+mod feed;
 mod list;
 mod log;
 mod new;
@@ -11,6 +13,8 @@ mod output;
 mod run;
 mod schema;
 mod send;
+mod test;
+mod trace;
 mod validate;
 
 use std::io;
@@ -56,9 +60,13 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the pipeline. What happens without a command, too.
-    Run,
+    Run(dry::Options),
     /// Check a configuration and start nothing.
     Validate(validate::Options),
+    /// Run the `[[tests]]` of a configuration, in virtual time: nothing is opened, written or sent.
+    Test(test::Options),
+    /// Show the way of an event through the pipeline: every step, and what it changed. Nothing is opened, written or sent.
+    Trace(trace::Options),
     /// List the plugins of this binary.
     List(list::Options),
     /// Show the keys of a plugin, with types, defaults and an example.
@@ -119,9 +127,16 @@ pub fn main(host: Arc<dyn Host>) -> ExitCode {
 impl Cli {
     fn run(self, host: Arc<dyn Host>) -> io::Result<Exit> {
         let environment = Environment::of_process();
-        match self.command.unwrap_or(Command::Run) {
-            Command::Run => Ok(run::run(&self.config, &self.log, host, environment)),
+        let run = || Command::Run(dry::Options::default());
+        match self.command.unwrap_or_else(run) {
+            Command::Run(options) => match &options.dry {
+                Some(file) => dry::run(&options, file, &self.config, &environment),
+                None => Ok(dry::complain_without_file(&options)
+                    .unwrap_or_else(|| run::run(&self.config, &self.log, host, environment))),
+            },
+            Command::Trace(options) => trace::run(&options, &self.config, &environment),
             Command::Validate(options) => validate::run(&options, &self.config, &environment),
+            Command::Test(options) => test::run(&options, &self.config, &environment),
             Command::List(options) => list::run(&options),
             Command::Explain(options) => explain::run(&options),
             Command::Schema => schema::run(),

@@ -3,6 +3,7 @@
 //! The passes: parse, take out the keys that core reads, resolve `${VAR}` in string leaves, hand the rest
 //! to each plugin's own `Config`, check the graph. Every pass adds its problems and goes on.
 
+mod cases;
 pub mod codes;
 mod diagnostic;
 mod graph;
@@ -21,6 +22,10 @@ mod suggest;
 mod tree;
 mod units;
 
+pub use self::cases::{
+    Case, Cases, End, EndConfig, Envelope, ErrorKind, Expected, Feed, InputConfig, Mock,
+    MockConfig, OutputConfig, TestConfig, Wanted, When, envelopes,
+};
 pub use self::diagnostic::{Diagnostic, render};
 pub use self::model::{
     BufferConfig, BufferType, Component, Config, FilterNode, HistoryConfig, HubConfig, Input,

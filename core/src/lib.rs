@@ -16,6 +16,7 @@ pub mod names;
 mod outcome;
 pub mod plugin;
 pub mod registry;
+mod rehearsal;
 pub mod runtime;
 mod shutdown;
 pub mod testing;

@@ -20,17 +20,17 @@ use self::build::Built;
 use self::gate::Gate;
 use crate::access::{Access, GlobalKey, KeyError, KeyOrigin, global_key};
 use crate::cli::Exit;
-use crate::config::{BufferType, Config, ServerConfig};
+use crate::config::{BufferType, Component, Config, ServerConfig};
 use crate::http::{BindError, Host, RouteConflict, Routes};
 use crate::hub::{History, Hub};
 use crate::journal::{self, JournalError};
 use crate::metrics::Metrics;
 use crate::plugin::{
-    BuildError, Environment, Lifecycle, LifecycleError, Shared, Transport, TransportError,
+    BuildError, Environment, Filter, Lifecycle, LifecycleError, Shared, Transport, TransportError,
 };
 use crate::registry::{self, DuplicatePlugin};
 use crate::shutdown::Shutdown;
-use crate::topology::{GraphError, Plan, Running};
+use crate::topology::{GraphError, Part, Plan, Running};
 use crate::{Outcome, Report};
 
 pub use self::embed::{EmbedError, Embedded};
@@ -163,6 +163,32 @@ pub(crate) fn check(config: Config, environment: Environment) -> Result<(), Star
     built.plan.check()?;
     Routes::new(built.mounts)?;
     Ok(())
+}
+
+/// The shared parts for filters that are built on their own, and the lifecycle, which is not started. No I/O.
+pub(crate) fn share_for(
+    config: &Config,
+    environment: Environment,
+) -> Result<Arc<Shared>, StartError> {
+    let shared = share(config, Hub::new(config.hub), environment);
+    build::lifecycle(config, &shared)?;
+    Ok(shared)
+}
+
+/// Builds one filter. No I/O.
+pub(crate) fn filter(
+    component: Component,
+    shared: &Arc<Shared>,
+) -> Result<Part<Box<dyn Filter>>, StartError> {
+    build::filter(component, shared)
+}
+
+/// By when sources and sinks must have stopped, of a process that begins to stop now.
+pub(crate) fn stop_by(server: &ServerConfig, begun: Instant) -> (Instant, Instant) {
+    let total = server.shutdown_timeout.0;
+    // Clients leave after the last event was published, in the last part of the time.
+    let flowing = total.saturating_sub(server.drain_timeout.0.min(total / 2));
+    (begun + flowing.mul_f64(0.5), begun + flowing.mul_f64(0.9))
 }
 
 async fn live(
@@ -320,10 +346,7 @@ impl Process {
         let total = self.server.shutdown_timeout.0;
         let drain = self.server.drain_timeout.0.min(total / 2);
         let deadline = begun + total;
-        // Clients leave after the last event was published, in the last part of the time.
-        let flowing = total.saturating_sub(drain);
-        let sinks_by = begun + flowing.mul_f64(0.9);
-        let sources_by = begun + flowing.mul_f64(0.5);
+        let (sources_by, sinks_by) = stop_by(&self.server, begun);
         self.stopping.start();
         if !matches!(end, End::Sources) {
             self.running.leave_backlogs();

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use evows_core::config::{BufferConfig, HistoryConfig, HubConfig, ServerConfig, Settings};
+use evows_core::config::{
+    BufferConfig, HistoryConfig, HubConfig, ServerConfig, Settings, TestConfig,
+};
 use evows_core::delivery::{Delivery, DeliveryConfig};
 use evows_core::registry::{self, Kind};
 use evows_plugins as _;
@@ -152,5 +154,49 @@ fn what_core_reads_of_sinks_shows_its_defaults() {
         let shown: DeliveryConfig = shown.try_into().unwrap();
         let expected = Delivery::in_process();
         assert_eq!(Delivery::default().with(&shown), expected, "{id}");
+    }
+}
+
+#[test]
+fn its_tests_show_every_key_of_tests() {
+    let mut generator = SchemaGenerator::default();
+    let test = generator.root_schema_for::<TestConfig>();
+    let definitions = &test.as_value()["$defs"];
+    let shown = shipped(true);
+    let tests = shown["tests"].as_array().unwrap().iter();
+    let tests: Vec<&Table> = tests.map(|test| test.as_table().unwrap()).collect();
+    let inner = |key: &str| {
+        let lists = tests.iter().filter_map(|test| test.get(key));
+        let tables: Vec<&Table> = lists
+            .flat_map(|list| match list {
+                toml::Value::Array(list) => list.iter().collect(),
+                toml::Value::Table(table) => table.values().collect::<Vec<_>>(),
+                other => panic!("{other}"),
+            })
+            .map(|table| table.as_table().unwrap())
+            .collect();
+        tables
+    };
+    for (name, tables, elsewhere) in [
+        ("", tests.clone(), &["failures"][..]),
+        ("InputConfig", inner("inputs"), &["file"]),
+        ("OutputConfig", inner("outputs"), &[]),
+        ("EndConfig", inner("discards"), &[]),
+        ("MockConfig", inner("mocks"), &["program"]),
+    ] {
+        let mut shown: BTreeSet<&str> = BTreeSet::new();
+        shown.extend(tables.iter().flat_map(|table| table.keys().map(|it| &**it)));
+        // Each of these is named in a comment: it would not go with the keys beside it.
+        for key in elsewhere {
+            assert!(
+                SHIPPED.contains(&format!("`{key}`")) || SHIPPED.contains(&format!("tests.{key}"))
+            );
+            shown.insert(key);
+        }
+        let schema = match name {
+            "" => test.as_value(),
+            name => &definitions[name],
+        };
+        assert_eq!(shown, keys(schema), "{name}");
     }
 }

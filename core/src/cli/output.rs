@@ -6,9 +6,10 @@ use std::io::{self, IsTerminal, Write};
 use crate::config::{Diagnostic, Severity, render};
 
 /// How a command writes its result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// For people.
+    #[default]
     Text,
     /// For programs.
     Json,
@@ -25,6 +26,12 @@ pub fn print(text: &str) -> io::Result<()> {
 pub fn complain(what: &dyn Display) {
     // With stderr gone there is nobody left to tell; the exit code still says it.
     writeln!(io::stderr().lock(), "error: {what}").ok();
+}
+
+/// Writes to stderr what is not the result.
+pub(super) fn tell(text: &str) {
+    // As in `complain`.
+    io::stderr().lock().write_all(text.as_bytes()).ok();
 }
 
 /// Shows diagnostics on stderr, and how many there are.

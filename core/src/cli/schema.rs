@@ -6,8 +6,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use super::{Exit, output};
-use crate::config::section::{DEFAULT_LIFECYCLE, LIFECYCLE, PIPELINE, Section, TRANSPORTS};
-use crate::config::{BufferConfig, HistoryConfig, HubConfig, ServerConfig};
+use crate::config::section::{DEFAULT_LIFECYCLE, LIFECYCLE, PIPELINE, Section, TESTS, TRANSPORTS};
+use crate::config::{BufferConfig, HistoryConfig, HubConfig, ServerConfig, TestConfig};
 use crate::delivery::DeliveryConfig;
 use crate::registry::{self, Kind, Registration};
 
@@ -39,6 +39,8 @@ pub fn schema() -> Schema {
         });
         add(section.name, entries);
     }
+    let tests = generator.subschema_for::<TestConfig>();
+    add(TESTS, json!({ "type": "array", "items": tests }));
     let mut schema = json_schema!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "evows.toml",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Exit;
 use super::output::{self, Format};
-use crate::config::{Config, Diagnostic, Problem, codes};
+use crate::config::{Case, Cases, Config, Diagnostic, Problem, codes};
 use crate::plugin::Environment;
 use crate::runtime::{self, StartError};
 
@@ -53,6 +53,33 @@ pub(super) fn load(path: &Path, environment: &Environment) -> Checked {
     }
 }
 
+// === impl Checked ===
+
+impl Checked {
+    /// Reads the file's tests and adds what is wrong with them. Then there is no configuration.
+    pub(super) fn add_cases(&mut self, path: &Path, environment: &Environment) -> Vec<Case> {
+        let found = Cases::of_config(&self.text, path, self.config.as_ref(), environment);
+        if !found.diagnostics.is_empty() {
+            self.config = None;
+            self.diagnostics.extend(found.diagnostics);
+            let place = |one: &Diagnostic| one.span.as_ref().map(|span| span.start);
+            self.diagnostics.sort_by_key(place);
+        }
+        found.cases
+    }
+
+    /// Builds everything and adds what is wrong then. Nothing is started.
+    pub(super) fn build(&mut self, path: &Path, environment: &Environment) -> io::Result<()> {
+        if let Some(config) = &self.config
+            && let Err(diagnostic) = build(config.clone(), path, environment)?
+        {
+            self.diagnostics.push(diagnostic);
+            self.config = None;
+        }
+        Ok(())
+    }
+}
+
 /// What only shows when everything is built. Nothing is started.
 fn build(
     config: Config,
@@ -78,13 +105,14 @@ fn build(
 }
 
 /// What a configuration consists of: `1 source, 2 sinks`.
-fn parts(config: &Config) -> String {
+fn parts(config: &Config, cases: &[Case]) -> String {
     let pipeline = &config.pipeline;
     let parts = [
         output::plural(pipeline.sources.len(), "source"),
         output::plural(pipeline.filters.len(), "filter"),
         output::plural(pipeline.sinks.len(), "sink"),
         output::plural(config.transports.len(), "transport"),
+        output::plural(cases.len(), "test"),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
@@ -97,14 +125,10 @@ pub(super) fn run(
 ) -> io::Result<Exit> {
     let path = options.file.as_deref().unwrap_or(default);
     let mut checked = load(path, environment);
-    let mut sound = None;
-    if let Some(config) = checked.config {
-        let parts = parts(&config);
-        match build(config, path, environment)? {
-            Ok(()) => sound = Some(parts),
-            Err(diagnostic) => checked.diagnostics.push(diagnostic),
-        }
-    }
+    // Built before the tests are looked at: whether they are right is another question.
+    checked.build(path, environment)?;
+    let cases = checked.add_cases(path, environment);
+    let mut sound = checked.config.as_ref().map(|config| parts(config, &cases));
     if options.deny_warnings && !checked.diagnostics.is_empty() {
         sound = None;
     }

@@ -68,6 +68,15 @@ pub const CODES: &[(&str, &str)] = &[
         UNREAD_PORT,
         "nobody reads this port of a filter (a warning: its events are discarded)",
     ),
+    (
+        UNKNOWN_NODE,
+        "a test names what the pipeline does not have, or what cannot stand there",
+    ),
+    (
+        BAD_TEST,
+        "a test cannot be run, or would show nothing, as it is written",
+    ),
+    (BAD_PROGRAM, "a jq program cannot be compiled"),
     (PATH_CONFLICT, "two components serve the same path"),
     (BUILD, "a component cannot be built from its keys"),
 ];
@@ -99,6 +108,9 @@ pub(crate) const CYCLE: &str = "cycle";
 pub(crate) const UNREACHABLE: &str = "unreachable";
 pub(crate) const UNREAD_OUTPUT: &str = "unread-output";
 pub(crate) const UNREAD_PORT: &str = "unread-port";
+pub(crate) const UNKNOWN_NODE: &str = "unknown-node";
+pub(crate) const BAD_TEST: &str = "bad-test";
+pub(crate) const BAD_PROGRAM: &str = "bad-program";
 pub(crate) const PATH_CONFLICT: &str = "path-conflict";
 pub(crate) const BUILD: &str = "build";
 

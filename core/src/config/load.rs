@@ -13,7 +13,9 @@ use super::graph::{self, Vertex};
 use super::inside::inside;
 use super::place::{beside_syntax, place};
 use super::read::{Reader, hide, offer};
-use super::section::{self, DEFAULT_LIFECYCLE, LIFECYCLE, PIPELINE, SECTIONS, Section, TRANSPORTS};
+use super::section::{
+    self, DEFAULT_LIFECYCLE, LIFECYCLE, PIPELINE, SECTIONS, Section, TESTS, TRANSPORTS,
+};
 use super::tree::{self, Node};
 use super::{
     BufferConfig, Component, Config, Diagnostic, FilterNode, HistoryConfig, HubConfig, Input,
@@ -169,6 +171,10 @@ impl Loader<'_> {
         let root = self.root;
         for (key, value) in root.get_ref().as_table().into_iter().flatten() {
             let name = &**key.get_ref();
+            // Those who run them check them: they must not keep a pipeline from running.
+            if name == TESTS {
+                continue;
+            }
             if SECTIONS.contains(&name) {
                 if !value.get_ref().is_table() {
                     let message = format!(

@@ -14,7 +14,7 @@ pub(crate) struct Section {
 }
 
 /// Every section.
-pub(crate) const SECTIONS: [&str; 8] = [
+pub(crate) const SECTIONS: [&str; 9] = [
     "server",
     "hub",
     "history",
@@ -23,7 +23,11 @@ pub(crate) const SECTIONS: [&str; 8] = [
     "sources",
     "filters",
     "sinks",
+    TESTS,
 ];
+
+/// The tables that `evows test` runs.
+pub(crate) const TESTS: &str = "tests";
 
 /// The lifecycle that runs when the file names none.
 pub(crate) const DEFAULT_LIFECYCLE: &str = "evolution";

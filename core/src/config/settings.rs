@@ -29,6 +29,8 @@ enum Origin {
     File(Environment),
     /// Text on its own: an example or a test.
     Text,
+    /// A file's keys with others in the place of some. What is wrong is told by key: its spans are of no file.
+    Merged(Environment),
     /// A table that was read before. Its `${VAR}` are resolved; its spans are of no file.
     Table,
 }
@@ -79,6 +81,29 @@ impl Settings {
         }
     }
 
+    /// These keys with `others` in the place of those of the same names; tables are merged.
+    pub(crate) fn with_others(&self, others: &toml::Table) -> Self {
+        let Origin::File(environment) = &self.origin else {
+            return self.clone();
+        };
+        let mut document: toml::Table = toml::from_str(&self.text).unwrap_or_default();
+        let mut table = &mut document;
+        for key in self.table.iter() {
+            let empty = || toml::Value::Table(toml::Table::new());
+            let below = table.entry(key.as_str()).or_insert_with(empty);
+            let toml::Value::Table(below) = below else {
+                return self.clone();
+            };
+            table = below;
+        }
+        merge(table, others);
+        Self {
+            text: toml::to_string(&document).unwrap_or_default().into(),
+            origin: Origin::Merged(environment.clone()),
+            ..self.clone()
+        }
+    }
+
     /// Reads the keys into `T`. A key that `T` does not have is a problem, as is a value of another type.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Vec<Problem>> {
         self.with(|node, reader| {
@@ -117,7 +142,7 @@ impl Settings {
         let nothing = Environment::default();
         let reader = Reader {
             environment: match &self.origin {
-                Origin::File(environment) => Some(environment),
+                Origin::File(environment) | Origin::Merged(environment) => Some(environment),
                 Origin::Text => Some(&nothing),
                 Origin::Table => None,
             },
@@ -128,7 +153,7 @@ impl Settings {
 
     /// Spans of a table that is in no file mean nothing to anybody: keys do.
     fn place(&self, mut problems: Vec<Problem>, node: &Node<'_>) -> Vec<Problem> {
-        if matches!(self.origin, Origin::Table) {
+        if matches!(self.origin, Origin::Table | Origin::Merged(_)) {
             for problem in &mut problems {
                 if let Place::Span(span) = &problem.place {
                     problem.place = tree::path_to(node, span).map_or(Place::Table, Place::Key);
@@ -136,6 +161,31 @@ impl Settings {
             }
         }
         problems
+    }
+}
+
+/// Puts `others` into `table`.
+fn merge(table: &mut toml::Table, others: &toml::Table) {
+    for (key, other) in others {
+        match (table.get_mut(key), other) {
+            (Some(toml::Value::Table(below)), toml::Value::Table(others)) => merge(below, others),
+            _ => {
+                table.insert(key.clone(), escaped(other.clone()));
+            }
+        }
+    }
+}
+
+/// A value whose references were resolved, and are not to be again.
+fn escaped(value: toml::Value) -> toml::Value {
+    match value {
+        toml::Value::String(text) => text.replace('$', "$$").into(),
+        toml::Value::Array(array) => toml::Value::Array(array.into_iter().map(escaped).collect()),
+        toml::Value::Table(table) => {
+            let entries = table.into_iter();
+            toml::Value::Table(entries.map(|(key, it)| (key, escaped(it))).collect())
+        }
+        other => other,
     }
 }
 

@@ -6,7 +6,9 @@ use super::StartError;
 use super::slots::Slots;
 use crate::config::{Component, Config};
 use crate::http::{Mount, history};
-use crate::plugin::{BuildContext, BuildError, Lifecycle, Mounted, Policy, Shared, Transport};
+use crate::plugin::{
+    BuildContext, BuildError, Filter, Lifecycle, Mounted, Policy, Shared, Transport,
+};
 use crate::registry::Registration;
 use crate::topology::{FilterPart, Part, Plan, SinkPart};
 
@@ -38,19 +40,9 @@ struct Builder<'a> {
 impl Built {
     /// Builds the lifecycle, then transports, filters, sinks and sources.
     pub(super) fn new(config: Config, shared: &Arc<Shared>) -> Result<Self, StartError> {
-        let mut builder = Builder {
-            shared,
-            transports: Vec::new(),
-            policies: Vec::new(),
-            mounts: Vec::new(),
-        };
-        let (lifecycle, mounted) =
-            builder.build(&config.lifecycle, Registration::build_lifecycle)?;
-        builder.gather(mounted);
+        let mut builder = Builder::new(shared);
+        let lifecycle = builder.lifecycle(&config.lifecycle)?;
         let of_lifecycle = builder.mounts.len();
-        // Set once: this process has one lifecycle.
-        shared.lifecycle.set(Arc::clone(&lifecycle)).ok();
-        shared.access.set_lifecycle(Arc::clone(&lifecycle));
         for component in &config.transports {
             let (transport, mounted) = builder.build(component, Registration::build_transport)?;
             builder.gather(mounted);
@@ -98,9 +90,40 @@ impl Built {
     }
 }
 
+/// Builds the lifecycle alone, into `shared`.
+pub(super) fn lifecycle(config: &Config, shared: &Arc<Shared>) -> Result<(), StartError> {
+    Builder::new(shared).lifecycle(&config.lifecycle).map(drop)
+}
+
+/// Builds one filter alone.
+pub(super) fn filter(
+    component: Component,
+    shared: &Arc<Shared>,
+) -> Result<Part<Box<dyn Filter>>, StartError> {
+    Builder::new(shared).part(component, Registration::build_filter)
+}
+
 // === impl Builder ===
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    fn new(shared: &'a Arc<Shared>) -> Self {
+        Self {
+            shared,
+            transports: Vec::new(),
+            policies: Vec::new(),
+            mounts: Vec::new(),
+        }
+    }
+
+    fn lifecycle(&mut self, component: &Component) -> Result<Arc<dyn Lifecycle>, StartError> {
+        let (lifecycle, mounted) = self.build(component, Registration::build_lifecycle)?;
+        self.gather(mounted);
+        // Set once: this process has one lifecycle.
+        self.shared.lifecycle.set(Arc::clone(&lifecycle)).ok();
+        self.shared.access.set_lifecycle(Arc::clone(&lifecycle));
+        Ok(lifecycle)
+    }
+
     fn build<T>(&self, component: &Component, maker: Make<T>) -> Result<(T, Mounted), StartError> {
         build_once(component, self.shared, maker).map_err(|source| StartError::Build {
             id: component.id.to_string(),

@@ -1,0 +1,201 @@
+//! `evows trace`.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::feed::{Play, Source};
+use super::output::{self, Format};
+use super::{Exit, complain};
+use crate::Event;
+use crate::config::Period;
+use crate::plugin::Environment;
+use crate::rehearsal::{Did, Fed, Rehearsal, Run, Step, Style, fate, unified};
+
+/// Lines around a change.
+const CONTEXT: usize = 1;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Options {
+    /// A file with an envelope, or with several, one JSON object after the other; `-` is the standard input.
+    file: PathBuf,
+    #[command(flatten)]
+    source: Source,
+    /// How to report: `text`, or `json`, one object per event and line.
+    #[arg(long, default_value = "text")]
+    format: Format,
+}
+
+/// The way of one event.
+struct Way<'r> {
+    run: &'r Run,
+    fed: &'r Fed,
+    steps: Vec<&'r Step>,
+}
+
+/// Shows the way of each event through the pipeline.
+pub(super) fn run(options: &Options, path: &Path, environment: &Environment) -> io::Result<Exit> {
+    let Play { config, feeds } = match options.source.open(&options.file, path, environment)? {
+        Ok(play) => play,
+        Err(exit) => return Ok(exit),
+    };
+    let rehearsal = Rehearsal {
+        config: &config,
+        environment,
+        mocks: &[],
+        feeds: &feeds,
+        until: None,
+    };
+    let run = match rehearsal.run()? {
+        Ok(run) => run,
+        Err(error) => {
+            complain(&error);
+            return Ok(error.exit());
+        }
+    };
+    let coloured = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let style = if coloured {
+        Style::Coloured
+    } else {
+        Style::Plain
+    };
+    for (index, fed) in run.fed.iter().enumerate() {
+        let way = Way {
+            run: &run,
+            fed,
+            steps: run.recording.of(fed.id).collect(),
+        };
+        let gap = if index > 0 { "\n" } else { "" };
+        output::print(&match options.format {
+            Format::Json => way.as_json(),
+            Format::Text => format!("{gap}{}", way.as_text(style)),
+        })?;
+    }
+    Ok(Exit::Clean)
+}
+
+// === impl Way ===
+
+impl Way<'_> {
+    fn as_text(&self, style: Style) -> String {
+        let Fed {
+            name,
+            instance,
+            into,
+            at,
+            ..
+        } = self.fed;
+        let nodes = self.steps.iter().map(|step| step.node.len());
+        let width = nodes.max().unwrap_or_default().max(into.len());
+        let mut text = format!("{name} of {instance}\n");
+        // Writing to a string cannot fail.
+        writeln!(text, "  {into:width$}  {:>8}  it is put in", time(*at)).ok();
+        for (index, step) in self.steps.iter().enumerate() {
+            let Some(what) = what(&step.did) else {
+                continue;
+            };
+            let change = self.change(index);
+            let changed = if change.is_some() { "changed and " } else { "" };
+            let stop = if step.stopping { ", at the stop" } else { "" };
+            let (node, at) = (&step.node, time(step.at));
+            writeln!(text, "  {node:width$}  {at:>8}  {changed}{what}{stop}").ok();
+            if let Some((before, after)) = change {
+                let indent = width + 14;
+                for line in unified(&before, &after, CONTEXT, style).lines() {
+                    writeln!(text, "{:indent$}{line}", "").ok();
+                }
+            }
+        }
+        let fate = fate(&self.run.recording, self.fed.id);
+        writeln!(text, "  = {fate}").ok();
+        text
+    }
+
+    fn as_json(&self) -> String {
+        let steps = self.steps.iter().enumerate().filter_map(|(index, step)| {
+            let (word, port, reason) = match &step.did {
+                Did::In(_) => return None,
+                Did::Out { port, unread, .. } => {
+                    let reason = unread.then(|| "unconnected".to_owned());
+                    ("passed_on", port.as_deref(), reason)
+                }
+                Did::Discarded(reason) => ("discarded", None, Some((*reason).to_owned())),
+                Did::Failed(reason) => ("failed", None, Some((*reason).to_owned())),
+                Did::Held => ("held", None, None),
+                Did::Delivered(_) => ("delivered", None, None),
+                Did::Refused(why) => ("refused", None, Some(why.clone())),
+            };
+            let change = self.change(index).map(|(_, after)| after);
+            Some(json!({
+                "node": &*step.node,
+                "at_ms": millis(step.at),
+                "stopping": step.stopping,
+                "did": word,
+                "port": port,
+                "reason": reason,
+                "changed_to": change,
+            }))
+        });
+        let object = json!({
+            "event": self.fed.name,
+            "instance": self.fed.instance,
+            "into": &*self.fed.into,
+            "at_ms": millis(self.fed.at),
+            "steps": steps.collect::<Vec<_>>(),
+            "outcome": self.fed.outcome.as_str(),
+        });
+        format!("{object}\n")
+    }
+
+    /// What the node made of the envelope, if that is another one.
+    fn change(&self, index: usize) -> Option<(Value, Value)> {
+        let step = self.steps.get(index)?;
+        let Did::Out { event, .. } = &step.did else {
+            return None;
+        };
+        let earlier = self.steps.iter().take(index).rev();
+        let mut came = earlier.filter_map(|other| match &other.did {
+            Did::In(event) if other.node == step.node => Some(event),
+            _ => None,
+        });
+        let before = came.next()?;
+        (before.envelope() != event.envelope()).then(|| (json(before), json(event)))
+    }
+}
+
+/// What happened, in words; nothing for what goes without saying.
+fn what(did: &Did) -> Option<String> {
+    Some(match did {
+        Did::In(_) => return None,
+        Did::Out { port, unread, .. } => {
+            let port = port.as_ref();
+            let port = port.map(|port| format!(" through `{port}`"));
+            let unread = if *unread {
+                ", which nobody reads: it is discarded as unconnected"
+            } else {
+                ""
+            };
+            format!("passed on{}{unread}", port.unwrap_or_default())
+        }
+        Did::Discarded(reason) => format!("discarded: {reason}"),
+        Did::Failed(reason) => format!("failed: {reason}"),
+        Did::Held => "held".to_owned(),
+        Did::Delivered(_) => "delivered".to_owned(),
+        Did::Refused(why) => format!("refused: {why}"),
+    })
+}
+
+fn json(event: &Event) -> Value {
+    Value::Object(event.document().clone())
+}
+
+fn time(at: Duration) -> String {
+    Period(Duration::from_millis(millis(at))).to_string()
+}
+
+fn millis(at: Duration) -> u64 {
+    u64::try_from(at.as_millis()).unwrap_or(u64::MAX)
+}

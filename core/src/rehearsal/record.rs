@@ -1,0 +1,103 @@
+//! What happened, step by step.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::{Event, EventId};
+
+/// Where steps are written down, while they happen.
+pub(super) struct Recorder {
+    start: Instant,
+    stopping: AtomicBool,
+    steps: Mutex<Vec<Step>>,
+}
+
+/// Every step of every event, in order.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Recording {
+    pub(crate) steps: Vec<Step>,
+}
+
+/// One thing that happened to an event.
+#[derive(Debug, Clone)]
+pub(crate) struct Step {
+    /// When, from the start.
+    pub(crate) at: Duration,
+    /// Whether the pipeline was being stopped.
+    pub(crate) stopping: bool,
+    /// Where.
+    pub(crate) node: Arc<str>,
+    /// The event. Copies and what is made of it have the same.
+    pub(crate) event: EventId,
+    /// What.
+    pub(crate) did: Did,
+}
+
+/// What happened to an event in a node.
+#[derive(Debug, Clone)]
+pub(crate) enum Did {
+    /// It came in.
+    In(Event),
+    /// It went out, through a port where there is a name. `unread` when nobody reads that output.
+    Out {
+        port: Option<Arc<str>>,
+        event: Event,
+        unread: bool,
+    },
+    /// The filter discarded it.
+    Discarded(&'static str),
+    /// The filter could not handle it.
+    Failed(&'static str),
+    /// The filter kept it for later.
+    Held,
+    /// The sink has it.
+    Delivered(Event),
+    /// An attempt to deliver it failed.
+    Refused(String),
+}
+
+// === impl Recorder ===
+
+impl Recorder {
+    pub(super) fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            stopping: AtomicBool::new(false),
+            steps: Mutex::default(),
+        }
+    }
+
+    pub(super) fn note(&self, node: &Arc<str>, event: EventId, did: Did) {
+        let step = Step {
+            at: self.start.elapsed(),
+            stopping: self.stopping.load(Ordering::Relaxed),
+            node: Arc::clone(node),
+            event,
+            did,
+        };
+        self.steps.lock().push(step);
+    }
+
+    pub(super) fn stops(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn take(&self) -> Recording {
+        Recording {
+            steps: std::mem::take(&mut self.steps.lock()),
+        }
+    }
+}
+
+// === impl Recording ===
+
+impl Recording {
+    /// The steps of one event.
+    pub(crate) fn of(&self, event: EventId) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(move |step| step.event == event)
+    }
+}
