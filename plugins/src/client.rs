@@ -2,6 +2,8 @@
 
 mod connector;
 mod guard;
+#[cfg(test)]
+pub(crate) mod server;
 
 use std::error::Error;
 use std::io;
@@ -111,6 +113,23 @@ pub(crate) struct Http {
 pub(crate) struct BadCertificates {
     path: PathBuf,
     reason: String,
+}
+
+// === impl Network ===
+
+impl Network {
+    /// A network in which every URL comes from the file, so that there is nothing to guard.
+    pub(crate) fn of_operator(
+        proxy: bool,
+        ca_file: Option<PathBuf>,
+        environment: &Environment,
+    ) -> Self {
+        Self {
+            guard: Arc::default(),
+            proxies: proxy.then(|| Arc::new(proxies(environment))),
+            ca_file,
+        }
+    }
 }
 
 // === impl Take ===

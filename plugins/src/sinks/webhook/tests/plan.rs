@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::super::{Config, Webhook};
 use super::rig::{LOCAL, Rig, event};
-use super::server::Server;
+use crate::client::server::Server;
 use crate::client::{Answer, Exchange, Failure, Take, Trust};
 
 /// Sends batches of one event, and hands out their receipts.
