@@ -15,6 +15,8 @@ mod behaviour {
     mod harness;
     mod history;
     mod inbound;
+    mod lookups;
+    mod media;
     mod resume;
     mod shutdown;
     mod slow_clients;

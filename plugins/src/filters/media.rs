@@ -59,7 +59,7 @@
 //! presign = "1h"
 //! ```
 //!
-//! Objects are put with one request each, signed with Signature Version 4, as AWS, MinIO, R2 and others know it. `style = "path"`, the default, puts the bucket
+//! Objects are put with one request each, signed with Signature Version 4, as AWS, `MinIO`, R2 and others know it. `style = "path"`, the default, puts the bucket
 //! into the path, `"virtual_host"` into the host. The type that an object is stored with is the message's if it is one of a picture, a sound, a
 //! video or a PDF, and `application/octet-stream` otherwise, so that a browser does not run what somebody sent.
 //!

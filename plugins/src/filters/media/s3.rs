@@ -89,7 +89,7 @@ pub(super) enum BadBucket {
 
 /// A bucket that objects are put into.
 pub(super) struct Bucket {
-    bucket: rusty_s3::Bucket,
+    at: rusty_s3::Bucket,
     credentials: Credentials,
     prefix: String,
     presign: Option<Duration>,
@@ -191,7 +191,7 @@ impl Bucket {
     pub(super) fn new(config: &S3, environment: &Environment) -> Result<Self, BadBucket> {
         let (key, secret) = (config.access_key.clone(), config.secret_key.clone());
         Ok(Self {
-            bucket: config.bucket()?,
+            at: config.bucket()?,
             credentials: match config.session_token.clone() {
                 Some(token) => Credentials::new_with_token(key, secret, token),
                 None => Credentials::new(key, secret),
@@ -225,7 +225,7 @@ impl Bucket {
     pub(super) fn url(&self, name: &str) -> Option<String> {
         let holds = self.presign?;
         let key = self.key(name);
-        let get = self.bucket.get_object(Some(&self.credentials), &key);
+        let get = self.at.get_object(Some(&self.credentials), &key);
         Some(get.sign(holds).into())
     }
 
@@ -237,7 +237,7 @@ impl Bucket {
         content_type: &'static str,
     ) -> Result<(), StoreError> {
         let key = self.key(name);
-        let signed = self.bucket.put_object(Some(&self.credentials), &key);
+        let signed = self.at.put_object(Some(&self.credentials), &key);
         let signed = String::from(signed.sign(SIGNED));
         let failed = |reason: String| StoreError::Object { key, reason };
         let uri: Uri = match signed.parse() {

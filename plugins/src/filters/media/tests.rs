@@ -204,8 +204,8 @@ async fn what_cannot_be_stored_ends_as_on_error_says_and_leaves_nothing_behind()
         "store_failed"
     );
     let mut passes = bench(&format!("on_error = 'pass'\n{keys}"));
-    let passed = emitted(&mut passes, event.clone()).await;
-    assert_eq!(passed.envelope(), event.envelope());
+    let made = emitted(&mut passes, event.clone()).await;
+    assert_eq!(made.envelope(), event.envelope());
     assert_eq!(files(folder.path()), [in_the_way]);
 
     let keys = format!("mode = 'offload'\nfolder = '{}'", folder.path().display());
