@@ -10,7 +10,7 @@ pub(crate) fn fate(recording: &Recording, event: EventId) -> String {
     for step in recording.of(event) {
         let node = &*step.node;
         let end = match &step.did {
-            Did::In(_) => continue,
+            Did::In(_) | Did::Skipped => continue,
             Did::Held => {
                 held.push(node);
                 continue;
