@@ -210,6 +210,18 @@ impl Event {
         self
     }
 
+    /// One of several that are made of this one: with an id, and a key where there is one, that follow from this one's and the
+    /// number, so that they are the same when it is made again. The number 0 is this event itself.
+    #[must_use]
+    pub fn numbered(mut self, number: usize) -> Self {
+        if number > 0 {
+            let inner = Arc::make_mut(&mut self.inner);
+            inner.id = EventId(derive(inner.id.0, number));
+            inner.key = inner.key.map(|key| derive(key, number));
+        }
+        self
+    }
+
     /// Gives it an idempotency key: within the source's window, journals take one event of each key.
     #[must_use]
     pub fn with_key(mut self, key: u128) -> Self {
@@ -291,6 +303,14 @@ impl Clone for Event {
     }
 }
 
+/// Another number for each pair of these.
+fn derive(from: u128, number: usize) -> u128 {
+    // Odd factors, so that nothing is lost; what is far apart in one is mixed into the other half.
+    const FACTOR: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+    let mixed = (from ^ (number as u128).wrapping_mul(FACTOR)).wrapping_mul(FACTOR);
+    (mixed ^ (mixed >> 67)).wrapping_mul(FACTOR)
+}
+
 /// An object, with something in the place of half characters.
 fn read(json: &[u8]) -> Option<Map<String, Value>> {
     let read = serde_json::from_slice(json).ok();
@@ -298,7 +318,7 @@ fn read(json: &[u8]) -> Option<Map<String, Value>> {
 }
 
 /// JSON with U+FFFD for each escape of one half of a surrogate pair that has no other half.
-fn whole_characters(json: &[u8]) -> Vec<u8> {
+pub(crate) fn whole_characters(json: &[u8]) -> Vec<u8> {
     let unit = |at: usize| {
         let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
         u16::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
@@ -410,6 +430,22 @@ mod tests {
             edited.envelope(),
             r#"{"event":"send.message","instance":"loja1","apikey":null}"#
         );
+    }
+
+    #[test]
+    fn numbered_events_have_ids_of_their_own() {
+        let event = event(ENVELOPE).with_key(7);
+        let ids = |event: &Event| (event.id(), event.key());
+        assert_eq!(ids(&event.clone().numbered(0)), ids(&event));
+        let of_two = [1, 2].map(|number| ids(&event.clone().numbered(number)));
+        assert_eq!(
+            of_two,
+            [1, 2].map(|number| ids(&event.clone().numbered(number)))
+        );
+        let again = ids(&event.clone().numbered(1).numbered(1));
+        let all = [ids(&event), of_two[0], of_two[1], again];
+        let different: std::collections::HashSet<_> = all.into_iter().collect();
+        assert_eq!(different.len(), 4);
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod prelude;
 mod scan;
 mod write;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ use self::needs::Need;
 use self::plain::{Document, Plain};
 pub use self::write::{NotJson, write};
 use crate::Event;
+use crate::event::whole_characters;
 
 /// What the program is called among its definitions.
 const MAIN: &str = "evows__main";
@@ -148,7 +149,7 @@ impl Program {
                     let error = exception.get_err();
                     let message = error.map_or_else(
                         |_| "the program halted".to_owned(),
-                        |error| error.to_string(),
+                        |error| Short::of(&error),
                     );
                     return Err(RunError::Raised(message));
                 }
@@ -223,9 +224,42 @@ impl Reader {
     }
 }
 
-/// Reads a whole document; nothing when it is no JSON.
+/// Reads a whole document; nothing when it is no JSON, is nested more than 127 deep, or has a number of more than 1,000 characters.
+/// Where a string has half of a character, there is U+FFFD, as in [`Event::document`].
 pub fn read(json: &[u8]) -> Option<Val> {
-    jaq_json::read::parse_single(json).ok()
+    if !scan::is_readable(json) {
+        return None;
+    }
+    let read = jaq_json::read::parse_single(json).ok();
+    read.or_else(|| jaq_json::read::parse_single(&whole_characters(json)).ok())
+}
+
+/// The beginning of a text. An error has the value in it that it is about, all of it.
+struct Short(String);
+
+impl Short {
+    const LENGTH: usize = 200;
+
+    fn of(text: &impl fmt::Display) -> String {
+        let mut short = Self(String::new());
+        if write!(short, "{text}").is_err() {
+            short.0.push('\u{2026}');
+        }
+        short.0
+    }
+}
+
+impl fmt::Write for Short {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = Self::LENGTH.saturating_sub(self.0.len());
+        let end = text.floor_char_boundary(room);
+        self.0.push_str(text.get(..end).unwrap_or_default());
+        if end < text.len() {
+            Err(fmt::Error)
+        } else {
+            Ok(())
+        }
+    }
 }
 
 /// What is wrong with a text that cannot be parsed.

@@ -106,6 +106,8 @@ impl<'a> Document<'a> {
             b"false" => Value::Bool(false),
             json @ [b'"', ..] => Value::Text(text(json)?),
             [b'{' | b'[', ..] => Value::Other,
+            // Which is less than nothing to nobody, but has a sign.
+            b"-0" => return None,
             number => {
                 let number = str::from_utf8(number).ok()?.parse().ok();
                 Value::Number(number.filter(|it| is_exact(*it))?)

@@ -1,22 +1,35 @@
 //! What programs can call, with a limit in everything that could go on for ever.
 //!
 //! What can is a definition that calls itself: programs have no loops but those. So each of those, in the program and in what
-//! it is given, begins with a call that counts. The native `range` is the one generator without an end.
+//! it is given, begins with a call that counts; the native `range` is the one generator without an end. What is done for each
+//! element of something ends, but not soon where it is done for each element again: so that is counted, too. And what
+//! makes much of little in a single call is held back: texts that are repeated, and JSON in texts.
 
 use jaq_core::box_iter::box_once;
 use jaq_core::compile::Undefined;
 use jaq_core::load::lex::StrPart;
 use jaq_core::load::parse::{BinaryOp, Def, Pattern, Term};
-use jaq_core::native::{Fun, v};
+use jaq_core::native::{Fun, bome, unary, v};
+use jaq_core::ops::Math;
 use jaq_core::path::Part;
 use jaq_core::{Exn, Native};
+use jaq_json::{Error, Val, ValR};
 
 use super::Kind;
+use super::scan::is_readable;
 use crate::config::suggest;
 
 /// What counts. No program can write that name.
 const TICK: &str = "!tick";
 const RANGE: &str = "!range";
+const FROM_JSON: &str = "!fromjson";
+/// Raises an error about text that is not to be read as JSON.
+const READABLE: &str = "!readable";
+/// Multiplies the argument by the input, unless that makes a text of more than [`LONGEST`] bytes.
+const TIMES: &str = "!times";
+/// The same the other way round.
+const TIMES_BY: &str = "!timesby";
+const LONGEST: f64 = 16e6;
 /// What is left out: it reads or writes something else than the value, or ends the process.
 const HIDDEN: [&str; 10] = [
     "debug",
@@ -46,11 +59,19 @@ pub(super) fn defs<'s>(name: &'s str, main: Term<&'s str>) -> Vec<Def<&'s str>> 
     let range = Def {
         name: "range",
         args: arguments.to_vec(),
-        body: counted_behind(Term::Call(RANGE, arguments.map(Term::Var).to_vec())),
+        body: pipe(Term::Call(RANGE, arguments.map(Term::Var).to_vec()), tick()),
     };
-    let mut defs: Vec<Def<&str>> = std::iter::once(range).chain(given).collect();
+    let from_json = Def {
+        name: "fromjson",
+        args: Vec::new(),
+        body: pipe(call(READABLE), call(FROM_JSON)),
+    };
+    let mut defs: Vec<Def<&str>> = [range, from_json].into_iter().chain(given).collect();
     defs.push(main);
-    defs.iter_mut().for_each(count);
+    for def in &mut defs {
+        walk(&mut def.body, &mut hold_back);
+        count(def);
+    }
     defs
 }
 
@@ -61,10 +82,10 @@ pub(super) fn funs() -> impl Iterator<Item = Fun<Kind>> {
         .chain(jaq_json::funs());
     let given = given.filter(|(name, ..)| !HIDDEN.contains(name));
     let given = given.map(|(name, arguments, native)| {
-        let name = if (name, arguments.len()) == ("range", 3) {
-            RANGE
-        } else {
-            name
+        let name = match (name, arguments.len()) {
+            ("range", 3) => RANGE,
+            ("fromjson", 0) => FROM_JSON,
+            _ => name,
         };
         (name, arguments, native)
     });
@@ -80,7 +101,25 @@ pub(super) fn funs() -> impl Iterator<Item = Fun<Kind>> {
         Ok(()) => update(cv.1),
         Err(_) => box_once(Err(Exn::halt(1))),
     });
-    given.chain([(TICK, v(0), tick)])
+    let readable = Native::<Kind>::new(|cv| {
+        let is_readable = match &cv.1 {
+            Val::TStr(text) => is_readable(text),
+            _ => true,
+        };
+        bome(is_readable.then_some(cv.1).ok_or_else(|| {
+            Error::str(
+                "cannot read as JSON: it is nested too deep, or has a number that is too long",
+            )
+        }))
+    });
+    let times_by = Native::<Kind>::new(|cv| unary(cv, times));
+    let times = Native::<Kind>::new(|cv| unary(cv, |right, left| times(left, right)));
+    given.chain([
+        (TICK, v(0), tick),
+        (READABLE, v(0), readable),
+        (TIMES, v(1), times),
+        (TIMES_BY, v(1), times_by),
+    ])
 }
 
 /// What to say of a name that is not defined.
@@ -129,17 +168,78 @@ fn count(def: &mut Def<&str>) {
     }
 }
 
-fn counted_behind(term: Term<&'static str>) -> Term<&'static str> {
-    Term::BinOp(Box::new(term), BinaryOp::Pipe(None), Box::new(tick()))
+fn times(left: Val, right: Val) -> ValR {
+    let length = match (&left, &right) {
+        (Val::TStr(text) | Val::BStr(text), Val::Num(number))
+        | (Val::Num(number), Val::TStr(text) | Val::BStr(text)) => {
+            let times: f64 = number.to_string().parse().unwrap_or_default();
+            times * f64::from(u32::try_from(text.len()).unwrap_or(u32::MAX))
+        }
+        _ => 0.0,
+    };
+    if length > LONGEST {
+        return Err(Error::str(
+            "cannot repeat a text until it has more than 16 MB",
+        ));
+    }
+    left * right
+}
+
+/// Puts what counts behind what is done for each element, and what looks first in the place of what multiplies.
+fn hold_back(term: &mut Term<&str>) {
+    let is_number = |term: &Term<&str>| matches!(term, Term::Num(_));
+    let iterates = match term {
+        Term::Recurse => true,
+        Term::Path(_, path) => {
+            let mut parts = path.0.iter();
+            parts.any(|(part, _)| matches!(part, Part::Range(None, None)))
+        }
+        Term::BinOp(left, BinaryOp::Math(Math::Mul), right)
+            if !is_number(left) && !is_number(right) =>
+        {
+            let (left, right) = (std::mem::take(&mut **left), std::mem::take(&mut **right));
+            // Both sides are given what the whole was given; for each value of the left one, all of the right one.
+            let factor = "$!factor";
+            let product = pipe(right, Term::Call(TIMES, vec![Term::Var(factor)]));
+            let bind = BinaryOp::Pipe(Some(Pattern::Var(factor)));
+            *term = Term::BinOp(Box::new(left), bind, Box::new(product));
+            return;
+        }
+        Term::BinOp(left, BinaryOp::UpdateMath(Math::Mul), right) if !is_number(right) => {
+            let (left, right) = (std::mem::take(left), std::mem::take(right));
+            let factor = "$!factor";
+            let product = Term::Call(TIMES_BY, vec![Term::Var(factor)]);
+            let update = Term::BinOp(left, BinaryOp::Update, Box::new(product));
+            let bind = BinaryOp::Pipe(Some(Pattern::Var(factor)));
+            *term = Term::BinOp(right, bind, Box::new(update));
+            return;
+        }
+        _ => false,
+    };
+    if iterates {
+        *term = pipe(std::mem::take(term), tick());
+    }
+}
+
+fn pipe<'s>(left: Term<&'s str>, right: Term<&'s str>) -> Term<&'s str> {
+    Term::BinOp(Box::new(left), BinaryOp::Pipe(None), Box::new(right))
+}
+
+fn call(name: &'static str) -> Term<&'static str> {
+    Term::Call(name, Vec::new())
 }
 
 fn tick<'s>() -> Term<&'s str> {
     Term::Call(TICK, Vec::new())
 }
 
-/// Visits a term and everything below it.
+/// Visits everything below a term, and then the term.
 fn walk<'s>(term: &mut Term<&'s str>, visit: &mut impl FnMut(&mut Term<&'s str>)) {
+    walk_below(term, visit);
     visit(term);
+}
+
+fn walk_below<'s>(term: &mut Term<&'s str>, visit: &mut impl FnMut(&mut Term<&'s str>)) {
     let mut below = |term: &mut Term<&'s str>| walk(term, visit);
     match term {
         Term::Id

@@ -8,6 +8,15 @@ use std::ops::Range;
 
 use memchr::memchr2;
 
+use crate::event::whole_characters;
+
+/// How deep values are nested at most that are read: as deep as [`Event::document`](crate::Event::document) goes. The parser
+/// calls itself for each level.
+pub(super) const DEPTH: usize = 127;
+
+/// How many characters a number has at most that is read. The time that the parser takes grows with their square.
+const DIGITS: usize = 1_000;
+
 /// A place in a JSON text.
 #[derive(Debug, Clone)]
 pub(super) struct Scan<'a> {
@@ -141,14 +150,45 @@ pub(super) enum Found {
     NoJson,
 }
 
+/// Whether a text can be given to the parser: it is nested no deeper than [`DEPTH`], and has no endless number in it.
+pub(super) fn is_readable(json: &[u8]) -> bool {
+    let mut scan = Scan::new(json);
+    let (mut depth, mut digits) = (0_usize, 0);
+    while let Some(byte) = scan.json.get(scan.at) {
+        match byte {
+            b'"' => {
+                if scan.skip_string().is_none() {
+                    return true;
+                }
+                digits = 0;
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        digits = match byte {
+            b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-' => digits + 1,
+            _ => 0,
+        };
+        if depth > DEPTH || digits > DIGITS {
+            return false;
+        }
+        scan.at += 1;
+    }
+    true
+}
+
 /// The characters of a string.
 pub(super) fn text(json: &[u8]) -> Option<Cow<'_, [u8]>> {
     let inside = json.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     if !inside.contains(&b'\\') {
         return Some(Cow::Borrowed(inside));
     }
-    let text: String = serde_json::from_slice(json).ok()?;
-    Some(Cow::Owned(text.into_bytes()))
+    let text: Option<String> = serde_json::from_slice(json).ok();
+    // Half a character can be written, but is none.
+    let text = text.or_else(|| serde_json::from_slice(&whole_characters(json)).ok());
+    Some(Cow::Owned(text?.into_bytes()))
 }
 
 #[cfg(test)]
@@ -181,6 +221,18 @@ mod tests {
         assert_eq!(scan.find("x"), Found::Here(6));
         assert_eq!(scan.find("z"), Found::NoObject);
         assert_eq!(scan.skip(), Some(10..11));
+    }
+
+    #[test]
+    fn what_is_too_deep_or_too_long_is_not_read() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(is_readable(nested(DEPTH).as_bytes()));
+        assert!(!is_readable(nested(DEPTH + 1).as_bytes()));
+        assert!(is_readable(format!("\"{}\"", nested(200)).as_bytes()));
+        assert!(is_readable(b"[1,"));
+        assert!(!is_readable("1".repeat(DIGITS + 1).as_bytes()));
+        let many = vec!["123456"; 500].join(",");
+        assert!(is_readable(format!("[{many}]").as_bytes()));
     }
 
     #[test]

@@ -67,6 +67,88 @@ fn a_program_without_an_end_is_ended() {
 }
 
 #[test]
+fn what_takes_long_is_ended() {
+    let numbers = format!("[{}]", vec!["1"; 3_000].join(","));
+    for program in [
+        "[.[] as $a | .[] as $b | select($a == $b)] | length",
+        "[.[] as $a | .. | select(. == $a)] | length",
+        "any(.[]; . as $a | any(range(1000); . == -1))",
+        "[[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14] | combinations(8)] | length",
+        "reduce range(100) as $i (\"ab\"; . + .) | length",
+        "reduce .[] as $i ([1, 2]; . + .) | length",
+        "[.[] |= (. as $a | [range(1000)] | length)] | length",
+    ] {
+        let ended = run(program, &numbers);
+        assert!(
+            matches!(ended, Err(RunError::Exceeded(_))),
+            "{program}: {:?}",
+            ended.map(|values| values.len())
+        );
+    }
+}
+
+#[test]
+fn what_makes_much_of_little_is_refused() {
+    let nested = "[".repeat(20_000);
+    let long = "1".repeat(100_000);
+    for (program, input) in [
+        ("fromjson", format!("\"{nested}\"")),
+        ("fromjson", format!("\"{long}\"")),
+        ("tonumber", format!("\"{long}\"")),
+        ("\"ab\" * .", "1000000000000000000".to_owned()),
+        (". * \"ab\"", "1e300".to_owned()),
+        (
+            "{a: \"ab\", n: .} | .a *= .n",
+            "1000000000000000000".to_owned(),
+        ),
+    ] {
+        let ended = run(program, &input);
+        assert!(matches!(ended, Err(RunError::Raised(_))), "{program}");
+    }
+    assert!(read(nested.as_bytes()).is_none());
+    assert!(read(long.as_bytes()).is_none());
+    // The value that an error is about is not shown as a whole.
+    let error = run(".a", &format!("[{}0]", "1,".repeat(10_000))).unwrap_err();
+    assert!(error.to_string().len() < 300, "{error}");
+}
+
+#[test]
+fn multiplying_is_as_before() {
+    for program in [
+        "[(1, 2) * (10, 30)] == [10, 30, 20, 60]",
+        "[(1, 2) + (10, 30)] == [11, 31, 12, 32]",
+        "\"ab\" * (1 + 1) == \"abab\"",
+        "{a: {b: 1}} * {a: {c: 2}} == {a: {b: 1, c: 2}}",
+        "[{a: 3, b: 4} | .a *= .b] == [{a: 12, b: 4}]",
+        "[1, 2] | map(. * .) == [1, 4]",
+        "{a: [1, 2]} | [.a[] *= 2] == [{a: [2, 4]}]",
+    ] {
+        assert_eq!(run(program, "0").unwrap(), ["true"], "{program}");
+    }
+    let doubled = run("(.. | numbers) *= (1 + 1)", "{\"a\":[1,{\"b\":2}]}");
+    assert_eq!(doubled.unwrap(), [r#"{"a":[2,{"b":4}]}"#]);
+    let paths = run("[path(.a[], ..)]", "{\"a\":[1]}");
+    assert_eq!(paths.unwrap(), [r#"[["a",0],[],["a"],["a",0]]"#]);
+}
+
+#[test]
+fn half_a_character_is_replaced() {
+    let event = crate::testing::event(
+        r#"{"event":"e","instance":"i","data":{"n":"Ana \ud83d","m":[1,"\ud83d"]}}"#,
+    );
+    for program in [
+        ".data.n == \"Ana \u{fffd}\"",
+        ".data.n | length == 5",
+        "[.data] | .[0].m[1] == \"\u{fffd}\"",
+    ] {
+        let program = Program::compile(program).unwrap();
+        let input = Reader::of([&program]).read(event.envelope()).unwrap();
+        assert_eq!(program.holds(input, TIME), Ok(true), "{program:?}");
+        assert_ne!(program.tells(&event), Some(false), "{program:?}");
+    }
+}
+
+#[test]
 fn errors_say_what_is_wrong() {
     for (program, error) in [
         (".a", "index"),

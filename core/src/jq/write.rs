@@ -4,14 +4,24 @@ use std::io::Write as _;
 
 use jaq_json::{Num, Val};
 
-/// A value that JSON has nothing for: bytes, or an object with a key that is no string.
+use super::scan::DEPTH;
+
+/// A value that JSON has nothing for: bytes, or an object with a key that is no string; or one that is nested too deep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it has bytes in it, or a key that is no string")]
+#[error("it has bytes in it, or a key that is no string, or is nested more than 127 deep")]
 pub struct NotJson;
 
 /// Appends a value as JSON, without spaces. What is no number, or no finite one, becomes `null`, as jq writes it. What was
 /// [kept](super::Reader::keeping) of `read_from` is written as it stands there.
 pub fn write(value: &Val, read_from: &[u8], out: &mut Vec<u8>) -> Result<(), NotJson> {
+    nested(value, read_from, 0, out)
+}
+
+fn nested(value: &Val, read_from: &[u8], depth: usize, out: &mut Vec<u8>) -> Result<(), NotJson> {
+    let depth = depth + usize::from(matches!(value, Val::Arr(_) | Val::Obj(_)));
+    if depth > DEPTH {
+        return Err(NotJson);
+    }
     match value {
         Val::Null => out.extend_from_slice(b"null"),
         Val::Bool(true) => out.extend_from_slice(b"true"),
@@ -29,7 +39,7 @@ pub fn write(value: &Val, read_from: &[u8], out: &mut Vec<u8>) -> Result<(), Not
                 if index > 0 {
                     out.push(b',');
                 }
-                write(element, read_from, out)?;
+                nested(element, read_from, depth, out)?;
             }
             out.push(b']');
         }
@@ -48,7 +58,7 @@ pub fn write(value: &Val, read_from: &[u8], out: &mut Vec<u8>) -> Result<(), Not
                     _ => return Err(NotJson),
                 }
                 out.push(b':');
-                write(member, read_from, out)?;
+                nested(member, read_from, depth, out)?;
             }
             out.push(b'}');
         }

@@ -44,7 +44,7 @@ pub(super) fn condition(program: &Program, came: &[&Event]) -> Option<String> {
 
 impl Scripted {
     fn yields(&self, event: &Event) -> Result<Vec<Event>, &'static str> {
-        let input = jq::read(event.envelope()).ok_or("not_json")?;
+        let input = jq::read(event.envelope()).ok_or("unreadable")?;
         let mut values: Vec<Val> = Vec::new();
         let run = self.0.run(input, TIME, |value| values.push(value));
         run.map_err(|_| "program_error")?;

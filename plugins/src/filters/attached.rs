@@ -8,6 +8,11 @@ use serde_json::{Map, Value};
 /// of what was taken out travels on.
 pub(super) fn edit(mut event: Event, change: impl FnOnce(&mut Map<String, Value>)) -> Event {
     event.edit(change);
+    tidy(event)
+}
+
+/// Lets go of attachments whose placeholder is gone, and numbers the others anew.
+pub(super) fn tidy(mut event: Event) -> Event {
     if event.attachments().is_empty() {
         return event;
     }

@@ -102,7 +102,7 @@ impl OnError {
 impl Failure {
     fn reason(&self) -> &'static str {
         match self {
-            Self::Envelope => "not_json",
+            Self::Envelope => "unreadable",
             Self::Run(RunError::Raised(_)) => "program_error",
             Self::Run(RunError::Exceeded(_)) => "program_limit",
             Self::NoEnvelope(_) | Self::NotJson(_) => "not_an_envelope",

@@ -10,9 +10,10 @@
 //! '''
 //! ```
 //!
-//! The [jq](https://jqlang.org/manual/) program is given the envelope. Each value that it yields becomes an event, which keeps the
-//! id and the attachments of the one that came in; it must be an object with the strings `event` and `instance`. A program
-//! that yields nothing discards the event as `no_output`. One that yields what it was given leaves the bytes as they were.
+//! The [jq](https://jqlang.org/manual/) program is given the envelope. Each value that it yields becomes an event; it must be an
+//! object with the strings `event` and `instance`. The first one keeps the id of the event that came in, others have ids that
+//! follow from it, the same ones when the event comes again; each keeps the attachments whose placeholders it has. A program that
+//! yields nothing discards the event as `no_output`. What it does not change stays in the bytes as it was.
 //! A program that raises an error, yields something else than an envelope, or does not end in time does with the event what
 //! `on_error` says, and nothing of what it yielded before goes on.
 
@@ -25,6 +26,7 @@ use evows_core::{Event, register_filter};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::attached;
 use super::jq::{self, Failure, OnError};
 
 /// Changes events with a jq program.
@@ -101,7 +103,7 @@ impl Map {
 impl Filter for Map {
     fn apply(&mut self, event: Event, out: &mut Emitter<'_>) {
         if let Some(envelope) = self.program.rewrites(&event) {
-            return out.emit(event.with_envelope(envelope));
+            return out.emit(attached::tidy(event.with_envelope(envelope)));
         }
         let mut mapped = match self.map(&event) {
             Ok(mapped) => mapped,
@@ -110,10 +112,12 @@ impl Filter for Map {
         let Some(last) = mapped.pop() else {
             return out.discard(event, "no_output");
         };
-        for other in mapped {
-            out.emit(event.fork().in_form_of(&other));
+        let number = mapped.len();
+        for (number, other) in mapped.into_iter().enumerate() {
+            let event = event.fork().in_form_of(&other);
+            out.emit(attached::tidy(event.numbered(number)));
         }
-        out.emit(event.in_form_of(&last));
+        out.emit(attached::tidy(event.in_form_of(&last).numbered(number)));
     }
 }
 
@@ -156,8 +160,22 @@ mod tests {
             envelopes(&mapped),
             [1, 2].map(|n| format!(r#"{{"event":"call","instance":"a","data":{{"n":{n}}}}}"#))
         );
+        assert_ne!(mapped[0].id(), mapped[1].id());
         filter.send_json(r#"{"event":"call","instance":"a","data":{"n":[-1]}}"#);
         assert_eq!(filter.discarded()[0].1, "no_output");
+    }
+
+    #[test]
+    fn attachments_go_with_their_placeholders() {
+        let envelope = r#"{"event":"e","instance":"i","a":{"_placeholder":true,"num":0},"b":{"_placeholder":true,"num":1}}"#;
+        let attachments = ["zero", "one"].map(|it| bytes::Bytes::from_static(it.as_bytes()));
+        let event = evows_core::testing::event(envelope).with_attachments(attachments.to_vec());
+        for program in ["del(.a)", "with_entries(select(.key != \"a\"))"] {
+            let mapped = filter(program).send(event.clone()).emitted();
+            let left = r#"{"event":"e","instance":"i","b":{"_placeholder":true,"num":0}}"#;
+            assert_eq!(envelopes(&mapped), [left]);
+            assert_eq!(mapped[0].attachments(), [attachments[1].clone()]);
+        }
     }
 
     #[test]

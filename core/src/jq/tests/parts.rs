@@ -151,7 +151,7 @@ fn document() -> impl Strategy<Value = Value> {
         Just(json!(null)),
         any::<bool>().prop_map(Value::from),
         (-2_i64..3).prop_map(Value::from),
-        Just(json!(1.5)),
+        prop::sample::select(vec![1.5, -0.0, 1.0, 1e30]).prop_map(Value::from),
         prop::sample::select(vec!["", "t", "tt", "a\"\\\n", "é", "]}"]).prop_map(Value::from),
     ];
     let value = leaf.prop_recursive(3, 24, 4, |inner| {
