@@ -131,12 +131,14 @@ async fn what_the_store_does_not_take_is_counted_and_never_lost() {
     let events = [voice("a"), voice("b"), voice("c")];
     let ended = run(store.pipeline("", "no-such-bucket"), &events).await;
     assert!(ended.stdout.is_empty(), "{:?}", ended.stdout);
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
     let failed = line(&ended, "media");
     assert!(failed.contains("3 failed (store_failed)"), "{failed}");
     assert!(ended.stderr.contains("NoSuchBucket"), "{}", ended.stderr);
 
     let passing = store.pipeline("on_error = \"pass\"", "no-such-bucket");
     let ended = run(passing, &events).await;
+    assert!(ended.status.success(), "{}", ended.stderr);
     let passed: Vec<Value> = ended
         .stdout
         .iter()
