@@ -113,7 +113,7 @@ struct Process {
     /// Whether something beside the sources may bring events or clients.
     serves: bool,
     has_sources: bool,
-    /// The sinks whose failures are failures of the run.
+    /// The sinks and filters whose failures are failures of the run.
     required: Vec<Arc<str>>,
     /// Housekeeping, stopped with the process.
     _chores: JoinSet<()>,
@@ -243,7 +243,10 @@ async fn start(
     let metrics = &shared.metrics;
     let has_sources = !config.pipeline.sources.is_empty();
     let sinks = config.pipeline.sinks.iter().filter(|sink| sink.required);
-    let required = sinks.map(|sink| Arc::clone(&sink.component.id)).collect();
+    let sinks = sinks.map(|sink| &sink.component.id);
+    let filters = config.pipeline.filters.iter();
+    let filters = filters.map(|filter| &filter.component.id);
+    let required = sinks.chain(filters).cloned().collect();
     let Built {
         lifecycle,
         transports,
@@ -392,7 +395,7 @@ impl Process {
     }
 }
 
-/// Whether one of these sinks has failed or lost events.
+/// Whether one of these has failed or lost events.
 fn has_failed(required: &[Arc<str>], report: &Report) -> bool {
     let mut lines = required.iter().filter_map(|id| report.line(id));
     lines.any(|line| line.ended(Outcome::Failed) + line.ended(Outcome::Lost) > 0)

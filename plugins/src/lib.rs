@@ -4,7 +4,7 @@
 
 #[cfg(feature = "http-client")]
 #[cfg_attr(
-    not(all(feature = "enrich", feature = "s3", feature = "webhook")),
+    not(all(feature = "enrich", feature = "webhook")),
     expect(dead_code, reason = "each plugin that uses it needs a part of it")
 )]
 mod client;

@@ -56,6 +56,20 @@ impl Store {
         connection.request(method, path, &[], "").await
     }
 
+    /// Whether it has what a reference refers to, for whoever has the address and for nobody else.
+    async fn has(&self, reference: &Value, folder: &str, content: &str, mimetype: &str) {
+        assert_eq!(reference["size"], content.len());
+        let path = reference["path"].as_str().unwrap();
+        assert!(path.starts_with(&format!("evolution/{folder}/")), "{path}");
+        let anonymous = self.ask("GET", &format!("/media/{path}")).await;
+        assert_eq!(anonymous.status, 403);
+        let url = reference["url"].as_str().unwrap();
+        let (_, target) = url.split_once(&self.address.to_string()).unwrap();
+        let stored = self.ask("GET", target).await;
+        assert_eq!((stored.status, &*stored.body), (200, content));
+        assert_eq!(stored.header("content-type"), Some(mimetype));
+    }
+
     /// The pipeline from stdin through the filter to stdout.
     fn pipeline(&self, keys: &str, bucket: &str) -> Setup {
         let text = format!(
@@ -78,7 +92,7 @@ fn voice(instance: &str) -> Value {
         numbers.insert(index.to_string(), byte.into());
     }
     let audio = json!({"mimetype": "audio/ogg; codecs=opus", "mediaKey": {"0": 1, "1": 2}, "content": numbers});
-    let message = json!({"audioMessage": audio});
+    let message = json!({"audioMessage": audio, "base64": "QUJD".repeat(100)});
     envelope("messages.upsert", instance, &json!({"message": message}))
 }
 
@@ -109,19 +123,17 @@ async fn content_is_in_the_store_before_the_event_goes_on() {
     assert_eq!(ended.stdout.len(), 2, "{:?}", ended.stdout);
     for (text, folder) in ended.stdout.iter().zip(["loja1", "_.._loja2"]) {
         let event: Value = serde_json::from_str(text).unwrap();
-        let audio = &event["data"]["message"]["audioMessage"];
+        let message = &event["data"]["message"];
+        let audio = &message["audioMessage"];
         assert_eq!(audio["mediaKey"], json!({"0": 1, "1": 2}));
-        let content = &audio["content"];
-        assert_eq!(content["size"], CONTENT.len());
-        let path = content["path"].as_str().unwrap();
-        assert!(path.starts_with(&format!("evolution/{folder}/")), "{path}");
-        let anonymous = store.ask("GET", &format!("/media/{path}")).await;
-        assert_eq!(anonymous.status, 403);
-        let url = content["url"].as_str().unwrap();
-        let (_, target) = url.split_once(&store.address.to_string()).unwrap();
-        let stored = store.ask("GET", target).await;
-        assert_eq!((stored.status, &*stored.body), (200, CONTENT));
-        assert_eq!(stored.header("content-type"), Some("audio/ogg"));
+        assert_eq!(message["mediaUrl"], message["base64"]["url"]);
+        let voice = "ABC".repeat(100);
+        for (content, expected, mimetype) in [
+            (&audio["content"], CONTENT, "application/octet-stream"),
+            (&message["base64"], &voice, "audio/ogg"),
+        ] {
+            store.has(content, folder, expected, mimetype).await;
+        }
     }
 }
 
@@ -131,12 +143,14 @@ async fn what_the_store_does_not_take_is_counted_and_never_lost() {
     let events = [voice("a"), voice("b"), voice("c")];
     let ended = run(store.pipeline("", "no-such-bucket"), &events).await;
     assert!(ended.stdout.is_empty(), "{:?}", ended.stdout);
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
     let failed = line(&ended, "media");
     assert!(failed.contains("3 failed (store_failed)"), "{failed}");
     assert!(ended.stderr.contains("NoSuchBucket"), "{}", ended.stderr);
 
     let passing = store.pipeline("on_error = \"pass\"", "no-such-bucket");
     let ended = run(passing, &events).await;
+    assert!(ended.status.success(), "{}", ended.stderr);
     let passed: Vec<Value> = ended
         .stdout
         .iter()

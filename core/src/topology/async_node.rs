@@ -5,13 +5,15 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::fanout::Output;
 use super::ledger::Ledger;
@@ -41,10 +43,17 @@ pub(crate) struct AsyncNode {
     verdicts: Verdicts,
     /// The events under way. Here, and not in the futures, so that they can be ended when those are dropped.
     events: VecDeque<Event>,
-    at_work: FuturesOrdered<BoxFuture<'static, Result<Verdict, Panicked>>>,
+    at_work: FuturesOrdered<Call>,
     /// The verdicts on the first of `events`, which are not passed on yet.
     done: VecDeque<Verdict>,
     /// How often the filter was built: a panic of an earlier one says nothing about this one.
+    built: usize,
+}
+
+/// A call, on a task of its own: it goes on while this one waits for a full queue, and ends when this is dropped.
+struct Call {
+    task: AbortOnDropHandle<Verdict>,
+    /// Which build of the filter is called.
     built: usize,
 }
 
@@ -169,19 +178,19 @@ impl AsyncNode {
         }
     }
 
-    /// One call, bounded in time, whose panic is caught.
-    fn apply(&self, event: Event) -> BoxFuture<'static, Result<Verdict, Panicked>> {
-        let (filter, built, limit) = (Arc::clone(&self.filter), self.built, self.limits.timeout);
+    /// One call, bounded in time.
+    fn apply(&self, event: Event) -> Call {
+        let (filter, limit) = (Arc::clone(&self.filter), self.limits.timeout);
         let call = async move {
             match tokio::time::timeout(limit, filter.apply(&event)).await {
                 Ok(verdict) => verdict,
                 Err(_) => filter.timed_out(&event),
             }
         };
-        let caught = AssertUnwindSafe(call).catch_unwind();
-        caught
-            .map(move |result| result.map_err(|_| Panicked(built)))
-            .boxed()
+        Call {
+            task: AbortOnDropHandle::new(tokio::spawn(call)),
+            built: self.built,
+        }
     }
 
     /// Puts another filter in the place of one that panicked.
@@ -222,6 +231,23 @@ impl AsyncNode {
 fn limits(filter: &dyn AsyncFilter) -> Limits {
     // One that panics here will be found out when it is called.
     catch_unwind(AssertUnwindSafe(|| filter.limits())).unwrap_or_default()
+}
+
+// === impl Call ===
+
+impl Future for Call {
+    type Output = Result<Verdict, Panicked>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let built = self.built;
+        let task = Pin::new(&mut self.task).poll(cx);
+        task.map(|joined| match joined {
+            Ok(verdict) => Ok(verdict),
+            Err(error) if error.is_panic() => Err(Panicked(built)),
+            // The runtime stops.
+            Err(_) => Ok(Verdict::Fail(DEADLINE)),
+        })
+    }
 }
 
 // === impl Verdicted ===

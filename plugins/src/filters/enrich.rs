@@ -96,7 +96,7 @@ pub struct Config {
     #[serde(default = "pass")]
     pub on_missing: Fallback,
     /// What happens to an event whose lookup fails: `"fail"`, `"discard"` or `"pass"`.
-    #[serde(default = "Fallback::fail")]
+    #[serde(default)]
     pub on_error: Fallback,
     /// Time that a lookup may take, the wait for another one of the same key included.
     #[serde(default = "timeout")]

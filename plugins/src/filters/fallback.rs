@@ -5,10 +5,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// What becomes of an event for which the filter cannot do its work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fallback {
     /// It ends as failed: its source is told.
+    #[default]
     Fail,
     /// It is discarded.
     Discard,
@@ -25,9 +26,5 @@ impl Fallback {
             Self::Discard => Verdict::Discard(reason),
             Self::Pass => Verdict::Pass,
         }
-    }
-
-    pub(super) fn fail() -> Self {
-        Self::Fail
     }
 }

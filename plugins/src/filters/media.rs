@@ -83,7 +83,6 @@ mod tests;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
@@ -98,7 +97,7 @@ use serde_json::{Map, Value};
 
 use self::find::{Content, NotBase64, Step};
 use self::names::Template;
-use self::store::{Store, StoreError};
+use self::store::{Folder, Store, StoreError};
 use super::attached;
 use super::fallback::Fallback;
 
@@ -150,7 +149,7 @@ pub enum Mode {
 pub struct Media {
     id: String,
     max_size: usize,
-    store: Option<Store>,
+    store: Option<Box<dyn Store>>,
     path: Template,
     public_url: Option<String>,
     on_error: Fallback,
@@ -232,7 +231,7 @@ impl AsyncFilter for Media {
         if !attached::is_readable(event) {
             return self.on_error.verdict("unreadable");
         }
-        let Some(store) = &self.store else {
+        let Some(store) = self.store.as_deref() else {
             return self.strip(event);
         };
         match self.offload(store, event).await {
@@ -278,7 +277,7 @@ impl Media {
     }
 
     /// Stores the content, all of it, and then puts references in its place.
-    async fn offload(&self, store: &Store, event: &Event) -> Result<Verdict, Failure> {
+    async fn offload(&self, store: &dyn Store, event: &Event) -> Result<Verdict, Failure> {
         let Some(ready) = self.prepare(event).await? else {
             return Ok(Verdict::Pass);
         };
@@ -320,7 +319,7 @@ impl Media {
         Ok((!ready.is_empty()).then_some(ready))
     }
 
-    fn refer(&self, document: &mut Map<String, Value>, one: &Ready, store: &Store) {
+    fn refer(&self, document: &mut Map<String, Value>, one: &Ready, store: &dyn Store) {
         let path = store.path(&one.name);
         let url = match &self.public_url {
             Some(base) => Some(format!("{}/{path}", base.trim_end_matches('/'))),
@@ -370,7 +369,7 @@ impl Default for Config {
             s3: None,
             path: "{instance}/{date}/{sha256}.{ext}".to_owned(),
             public_url: None,
-            on_error: Fallback::Fail,
+            on_error: Fallback::default(),
             timeout: Period::seconds(30),
             concurrency: NonZeroUsize::new(8).expect("8 is not 0"),
         }
@@ -378,17 +377,17 @@ impl Default for Config {
 }
 
 impl Config {
-    fn store(&self, cx: &BuildContext) -> Result<Store, BuildError> {
+    fn store(&self, cx: &BuildContext) -> Result<Box<dyn Store>, BuildError> {
         #[cfg(feature = "s3")]
         if let Some(s3) = &self.s3 {
             let bucket = s3::Bucket::new(s3, cx.environment());
             let bucket = bucket.map_err(|error| BuildError::new(error.to_string()))?;
-            return Ok(Store::S3(Arc::new(bucket)));
+            return Ok(Box::new(bucket));
         }
         #[cfg(not(feature = "s3"))]
         let _ = cx;
         match &self.folder {
-            Some(folder) => Ok(Store::Folder(Arc::from(folder.as_path()))),
+            Some(folder) => Ok(Box::new(Folder(folder.clone()))),
             None => Err(BuildError::new("there is no place to put content into")),
         }
     }

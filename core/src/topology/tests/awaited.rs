@@ -54,6 +54,32 @@ impl AsyncFilter for Counting {
     }
 }
 
+/// Makes fifty of one, in two steps that take four fifths of its time.
+struct Many;
+
+#[async_trait]
+impl AsyncFilter for Many {
+    async fn apply(&self, event: &Event) -> Verdict {
+        // Every fourth is done at once, so that others are under way when it is passed on.
+        let steps = if number(event).is_multiple_of(4) {
+            0
+        } else {
+            2
+        };
+        for _ in 0..steps {
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+        Verdict::Emit((0..50).map(|_| (None, event.clone())).collect())
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            timeout: Duration::from_millis(100),
+            ..Limits::default()
+        }
+    }
+}
+
 async fn drain(running: Running, within: Duration) -> Report {
     let by = Instant::now() + within;
     running.drain(by, by, &Shutdown::new()).await
@@ -167,5 +193,30 @@ async fn a_full_sink_holds_up_the_filter_and_loses_nothing() {
     assert!(!report.cut);
     assert_eq!(log.lock().len(), 40);
     assert!(log.lock().is_sorted_by_key(|(_, n)| *n));
+    assert_eq!(outcome(&receipts).await, Outcome::Delivered);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_go_on_while_a_full_sink_holds_up_what_is_done() {
+    let many = FilterPart {
+        part: Part {
+            id: "many".into(),
+            built: BuiltFilter::Async(Arc::new(Many)),
+            rebuild: Box::new(|| unreachable!("it does not fail")),
+        },
+        inputs: vec![input("in")],
+        ports: Vec::new(),
+    };
+    let (mut plan, receipts, _) = chain(vec![many]);
+    plan.sinks.clear();
+    let (slow, log) = sink("out", Fate::Slow, vec![input("many")]);
+    plan.sinks.push(slow);
+    let report = drain(
+        plan.start(&Metrics::new()).unwrap(),
+        Duration::from_hours(1),
+    )
+    .await;
+    assert_eq!(report.line("many").unwrap().ended, []);
+    assert_eq!(log.lock().len(), 1000);
     assert_eq!(outcome(&receipts).await, Outcome::Delivered);
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use evows_core::config::{Period, Problem};
 use evows_core::plugin::{BoxError, Environment};
@@ -16,7 +17,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::names;
-use super::store::StoreError;
+use super::store::{Store, StoreError};
 use crate::client::{Exchange, Http, Network, Take, Trust};
 
 /// How long the signature of a request holds: clocks may differ, and a large object takes its time.
@@ -202,8 +203,11 @@ impl Bucket {
             client: OnceLock::new(),
         })
     }
+}
 
-    pub(super) async fn start(&self) -> Result<(), BoxError> {
+#[async_trait]
+impl Store for Bucket {
+    async fn start(&self) -> Result<(), BoxError> {
         if self.client.get().is_none() {
             let network = self.network.clone();
             let made = tokio::task::spawn_blocking(move || Http::new(&network)).await??;
@@ -213,30 +217,27 @@ impl Bucket {
         Ok(())
     }
 
-    /// The key of the object of this name.
-    pub(super) fn key(&self, name: &str) -> String {
+    fn path(&self, name: &str) -> String {
         if self.prefix.is_empty() {
             return name.to_owned();
         }
         format!("{}/{name}", self.prefix)
     }
 
-    /// An address that holds for a while.
-    pub(super) fn url(&self, name: &str) -> Option<String> {
+    fn url(&self, name: &str) -> Option<String> {
         let holds = self.presign?;
-        let key = self.key(name);
+        let key = self.path(name);
         let get = self.at.get_object(Some(&self.credentials), &key);
         Some(get.sign(holds).into())
     }
 
-    /// Puts an object. Cancel safe: it is there as a whole or not at all.
-    pub(super) async fn put(
+    async fn put(
         &self,
         name: &str,
         bytes: Bytes,
         content_type: &'static str,
     ) -> Result<(), StoreError> {
-        let key = self.key(name);
+        let key = self.path(name);
         let signed = self.at.put_object(Some(&self.credentials), &key);
         let signed = String::from(signed.sign(SIGNED));
         let failed = |reason: String| StoreError::Object { key, reason };

@@ -1,21 +1,38 @@
 //! Where content is put.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use evows_core::files;
 use evows_core::plugin::BoxError;
 
-#[cfg(feature = "s3")]
-use super::s3::Bucket;
-
 /// Where content is put, under names with slashes in them.
-pub(super) enum Store {
-    Folder(Arc<Path>),
-    #[cfg(feature = "s3")]
-    S3(Arc<Bucket>),
+#[async_trait]
+pub(super) trait Store: Send + Sync {
+    /// Opens what it needs.
+    async fn start(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    /// Stores content under a name that only this content has. Cancel safe: it is there as a whole or not at all.
+    async fn put(
+        &self,
+        name: &str,
+        bytes: Bytes,
+        content_type: &'static str,
+    ) -> Result<(), StoreError>;
+
+    /// What a reference says about where it is.
+    fn path(&self, name: &str) -> String {
+        name.to_owned()
+    }
+
+    /// The address where it can be fetched for a while, if there is one.
+    fn url(&self, _name: &str) -> Option<String> {
+        None
+    }
 }
 
 /// Why content is not stored.
@@ -32,53 +49,24 @@ pub(super) enum StoreError {
     Object { key: String, reason: String },
 }
 
-// === impl Store ===
+/// A folder of this machine.
+pub(super) struct Folder(pub(super) PathBuf);
 
-impl Store {
-    pub(super) async fn start(&self) -> Result<(), BoxError> {
-        match self {
-            Self::Folder(_) => Ok(()),
-            #[cfg(feature = "s3")]
-            Self::S3(bucket) => bucket.start().await,
-        }
-    }
+// === impl Folder ===
 
-    /// Stores content under a name that only this content has.
-    pub(super) async fn put(
+#[async_trait]
+impl Store for Folder {
+    async fn put(
         &self,
         name: &str,
         bytes: Bytes,
-        content_type: &'static str,
+        _content_type: &'static str,
     ) -> Result<(), StoreError> {
-        match self {
-            Self::Folder(folder) => {
-                let path = folder.join(name);
-                let told = path.display().to_string();
-                let written = tokio::task::spawn_blocking(move || write(&path, &bytes)).await;
-                let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
-                written.map_err(|source| StoreError::File { path: told, source })
-            }
-            #[cfg(feature = "s3")]
-            Self::S3(bucket) => bucket.put(name, bytes, content_type).await,
-        }
-    }
-
-    /// What a reference says about where it is.
-    pub(super) fn path(&self, name: &str) -> String {
-        match self {
-            Self::Folder(_) => name.to_owned(),
-            #[cfg(feature = "s3")]
-            Self::S3(bucket) => bucket.key(name),
-        }
-    }
-
-    /// The address where it can be fetched for a while, if there is one.
-    pub(super) fn url(&self, name: &str) -> Option<String> {
-        match self {
-            Self::Folder(_) => None,
-            #[cfg(feature = "s3")]
-            Self::S3(bucket) => bucket.url(name),
-        }
+        let path = self.0.join(name);
+        let told = path.display().to_string();
+        let written = tokio::task::spawn_blocking(move || write(&path, &bytes)).await;
+        let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
+        written.map_err(|source| StoreError::File { path: told, source })
     }
 }
 
