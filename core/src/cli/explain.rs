@@ -1,5 +1,7 @@
 //! `evows explain`.
 
+mod cases;
+
 use std::fmt::Write as _;
 use std::io;
 
@@ -13,7 +15,7 @@ use crate::registry::{self, Kind, Registration};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
-    /// The plugin's name, or `kind/name` where two kinds share it.
+    /// The plugin's name, or `kind/name` where two kinds share it; or `tests`, for the keys of `[[tests]]`.
     #[arg(required_unless_present = "markdown")]
     plugin: Option<String>,
     /// Write every plugin as one Markdown page.
@@ -27,6 +29,10 @@ pub(super) fn run(options: &Options) -> io::Result<Exit> {
         output::print(&page())?;
         return Ok(Exit::Clean);
     };
+    if plugin == cases::NAME {
+        output::print(&cases::describe())?;
+        return Ok(Exit::Clean);
+    }
     let (kind, name) = match plugin.split_once('/') {
         Some((word, name)) => match list::kind(word) {
             Ok(kind) => (Some(kind), name),
@@ -78,18 +84,33 @@ fn page() -> String {
                 kind, plugin.name, plugin.summary
             )
             .ok();
-            let keys = keys_of(plugin);
-            if !keys.is_empty() {
-                text.push_str("| key | value | |\n|---|---|---|\n");
-            }
-            for key in keys {
-                let description = key.description.replace('\n', " ").replace('|', "\\|");
-                writeln!(text, "| `{}` | {} | {description} |", key.name, key.facts).ok();
-            }
+            table(&mut text, keys_of(plugin));
             writeln!(text, "\n```toml\n{}\n```", example(plugin).trim_end()).ok();
         }
     }
+    text.push_str(&cases::section());
     text
+}
+
+/// Adds keys as a table in Markdown.
+fn table(text: &mut String, keys: Vec<Key>) {
+    if !keys.is_empty() {
+        text.push_str("| key | value | |\n|---|---|---|\n");
+    }
+    for key in keys {
+        let description = key.description.replace('\n', " ").replace('|', "\\|");
+        writeln!(text, "| `{}` | {} | {description} |", key.name, key.facts).ok();
+    }
+}
+
+/// Adds keys as lines of text.
+fn lines(text: &mut String, keys: Vec<Key>) {
+    for key in keys {
+        writeln!(text, "  {} ({})", key.name, key.facts).ok();
+        for line in key.description.lines() {
+            writeln!(text, "      {line}").ok();
+        }
+    }
 }
 
 fn keys_of(plugin: &Registration) -> Vec<Key> {
@@ -111,12 +132,7 @@ fn describe(plugin: &Registration) -> String {
     } else {
         text.push_str("\nKeys\n");
     }
-    for key in keys {
-        writeln!(text, "  {} ({})", key.name, key.facts).ok();
-        for line in key.description.lines() {
-            writeln!(text, "      {line}").ok();
-        }
-    }
+    lines(&mut text, keys);
     text.push_str("\nExample\n");
     for line in example(plugin).lines() {
         writeln!(text, "  {line}").ok();

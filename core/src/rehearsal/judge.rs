@@ -1,5 +1,7 @@
 //! Compares what came out with what a test wants.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::diff::{Style, arranged, contains, same, unified};
@@ -7,7 +9,7 @@ use super::drive::{Fed, Run};
 use super::fate::fate;
 use super::record::Did;
 use crate::config::{Case, End, Expected, Period, Wanted, When};
-use crate::{Event, Outcome};
+use crate::{Event, EventId, Outcome};
 
 /// How many events are told of that did not get where they were wanted.
 const TOLD: usize = 8;
@@ -199,7 +201,8 @@ fn unexpected(case: &Case, run: &Run) -> Vec<Failure> {
 
 /// Where the events ended that did not come out.
 fn others(run: &Run, came: &[&Event]) -> Vec<String> {
-    let missing = |fed: &&Fed| !came.iter().any(|event| event.id() == fed.id);
+    let came: HashSet<EventId> = came.iter().map(|event| event.id()).collect();
+    let missing = |fed: &&Fed| !came.contains(&fed.id);
     let all: Vec<&Fed> = run.fed.iter().filter(missing).collect();
     let tell = |fed: &&Fed| {
         format!(
@@ -208,7 +211,7 @@ fn others(run: &Run, came: &[&Event]) -> Vec<String> {
             fed.instance,
             fed.into,
             Period(fed.at),
-            fate(&run.recording, fed.id)
+            fate(run.recording.of(fed.id))
         )
     };
     let mut fates: Vec<String> = all.iter().take(TOLD).map(tell).collect();
