@@ -44,6 +44,9 @@
 //!     evows::main()
 //! }
 //! ```
+//!
+//! `evows new` writes such a crate, with tests; [`testing`] has what they are made of. [`Embedded`] runs a pipeline inside an
+//! axum application.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -51,6 +54,8 @@ use std::sync::Arc;
 // Plugins register themselves only in binaries that use their crate.
 use evows_plugins as _;
 
+#[doc(inline)]
+pub use evows_core::runtime::{EmbedError, Embedded};
 pub use evows_core::{
     EnvelopeError, Event, EventId, Line, Outcome, Receipt, Report, Shutdown, Tracker, async_trait,
     track,

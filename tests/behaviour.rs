@@ -15,6 +15,7 @@ mod behaviour {
     mod harness;
     mod history;
     mod inbound;
+    mod new;
     mod pipelines;
     mod resume;
     mod shutdown;

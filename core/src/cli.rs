@@ -8,6 +8,7 @@ mod explain;
 mod feed;
 mod list;
 mod log;
+mod new;
 mod output;
 mod run;
 mod schema;
@@ -72,6 +73,8 @@ enum Command {
     Explain(explain::Options),
     /// Print the JSON Schema of the configuration file.
     Schema,
+    /// Make a crate with a plugin of your own.
+    New(new::Options),
     /// Send one event to a running evows.
     Send(send::Options),
     /// Look at events that could not be delivered, and have them sent again.
@@ -137,6 +140,7 @@ impl Cli {
             Command::List(options) => list::run(&options),
             Command::Explain(options) => explain::run(&options),
             Command::Schema => schema::run(),
+            Command::New(options) => new::run(&options),
             Command::Send(options) => send::run(&options, &self.config, &environment),
             Command::DeadLetters(options) => {
                 dead_letters::run(&options, &self.config, &environment)

@@ -6,10 +6,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use once_cell::sync::OnceCell;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -37,8 +38,8 @@ struct Inner {
     id: EventId,
     name: Arc<str>,
     instance: Arc<str>,
-    envelope: OnceLock<Bytes>,
-    document: OnceLock<Map<String, Value>>,
+    envelope: OnceCell<Bytes>,
+    document: OnceCell<Map<String, Value>>,
     attachments: Vec<Bytes>,
     received_at: SystemTime,
     key: Option<u128>,
@@ -105,8 +106,8 @@ impl Event {
             id: EventId::next(),
             name,
             instance,
-            envelope: OnceLock::from(envelope),
-            document: OnceLock::new(),
+            envelope: OnceCell::with_value(envelope),
+            document: OnceCell::new(),
             attachments: Vec::new(),
             received_at,
             key: None,
@@ -190,8 +191,8 @@ impl Event {
                 }
             }
         }
-        inner.document = OnceLock::from(document);
-        inner.envelope = OnceLock::new();
+        inner.document = OnceCell::with_value(document);
+        inner.envelope = OnceCell::new();
         result
     }
 
@@ -220,8 +221,8 @@ impl Event {
     #[must_use]
     pub fn with_envelope(mut self, envelope: Bytes) -> Self {
         let inner = Arc::make_mut(&mut self.inner);
-        inner.envelope = OnceLock::from(envelope);
-        inner.document = OnceLock::new();
+        inner.envelope = OnceCell::with_value(envelope);
+        inner.document = OnceCell::new();
         self
     }
 
@@ -232,8 +233,8 @@ impl Event {
         let form = &other.inner;
         inner.name = Arc::clone(&form.name);
         inner.instance = Arc::clone(&form.instance);
-        inner.envelope = form.envelope.clone();
-        inner.document = form.document.clone();
+        inner.envelope.clone_from(&form.envelope);
+        inner.document.clone_from(&form.document);
         self
     }
 

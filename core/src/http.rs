@@ -31,7 +31,7 @@ pub trait Host: Send + Sync {
 /// A taken port.
 #[async_trait]
 pub trait Listening: Send {
-    /// Where it listens: the address as bound, a port of 0 resolved.
+    /// Where it listens: the address as bound, a port of 0 resolved. Where another server listens in its place, unspecified.
     fn address(&self) -> SocketAddr;
 
     /// Accepts and serves until `shutdown` starts, then accepts no more, lets requests in flight finish,

@@ -4,9 +4,13 @@
 //! given one value and yields any number of them. It reads nothing else: no files, no other input. One that does not
 //! end is ended: after its time, or when it is nested too deep.
 
+mod edits;
+mod flow;
 mod limits;
 mod needs;
+mod plain;
 mod prelude;
+mod scan;
 mod write;
 
 use std::fmt;
@@ -18,11 +22,15 @@ use jaq_core::load::{self, Arena, File, Loader};
 use jaq_core::{Compiler, Ctx, DataT, Lut, Vars};
 pub use jaq_json::Val;
 
-pub use self::write::{NotJson, write};
+use bytes::Bytes;
 
+use self::edits::Rewrite;
 pub use self::limits::Exceeded;
 use self::limits::Limits;
-use self::needs::Needs;
+use self::needs::Need;
+use self::plain::{Document, Plain};
+pub use self::write::{NotJson, write};
+use crate::Event;
 
 /// What the program is called among its definitions.
 const MAIN: &str = "evows__main";
@@ -30,7 +38,12 @@ const MAIN: &str = "evows__main";
 /// A compiled program.
 pub struct Program {
     text: String,
-    needs: Needs,
+    /// What it looks at.
+    looks_at: Need,
+    /// The same, and what its results have by way of `event` and `instance`.
+    yields: Need,
+    plain: Option<Plain>,
+    rewrite: Option<Rewrite>,
     filter: jaq_core::Filter<Kind>,
 }
 
@@ -82,7 +95,8 @@ impl Program {
         let Some(main) = load::parse(text, |parser| parser.term()) else {
             return Err(faults(text));
         };
-        let needs = Needs::of(&main);
+        let (looks_at, yields) = flow::follow(&main, &["event", "instance"]);
+        let (plain, rewrite) = (Plain::of(&main), Rewrite::of(&main));
         let arena = Arena::default();
         let loader = Loader::new(prelude::defs(MAIN, main));
         let file = File {
@@ -104,7 +118,10 @@ impl Program {
         })?;
         Ok(Self {
             text: text.to_owned(),
-            needs,
+            looks_at,
+            yields,
+            plain,
+            rewrite,
             filter,
         })
     }
@@ -149,6 +166,18 @@ impl Program {
         Ok(first.unwrap_or(false))
     }
 
+    /// Whether it [holds](Self::holds) for an event, where that can be seen without running it: when all that it does is compare
+    /// what stands at constant paths.
+    pub fn tells(&self, event: &Event) -> Option<bool> {
+        self.plain.as_ref()?.holds(Document::of(event))
+    }
+
+    /// The envelope that it makes of an event's, where that can be said without running it: when all that it does is set and delete
+    /// what stands at constant paths, or put it together anew. The new envelope names the same `event` and `instance`.
+    pub fn rewrites(&self, event: &Event) -> Option<Bytes> {
+        Some(self.rewrite.as_ref()?.envelope(event)?.into())
+    }
+
     /// Its text.
     pub fn text(&self) -> &str {
         &self.text
@@ -161,21 +190,36 @@ impl fmt::Debug for Program {
     }
 }
 
-/// Reads of documents what some programs look at, once for all of them.
+/// Reads of documents what programs look at.
 #[derive(Debug)]
-pub struct Reader(Needs);
+pub struct Reader {
+    need: Need,
+    keeps: bool,
+}
 
 impl Reader {
-    /// One for these programs.
-    pub fn of<'a>(programs: impl IntoIterator<Item = &'a Program>) -> Self {
-        Self(Needs::of_all(
-            programs.into_iter().map(|program| &program.needs),
-        ))
+    /// One for these conditions. What none of them looks at is not there.
+    pub fn of<'a>(conditions: impl IntoIterator<Item = &'a Program>) -> Self {
+        let mut need = Need::default();
+        for program in conditions {
+            need.add(&program.looks_at);
+        }
+        let keeps = false;
+        Self { need, keeps }
+    }
+
+    /// One for a program whose results are [written](write). What it does not look at stands in the document as bytes, which are
+    /// a part of what was read; the members `event` and `instance` of its results do not.
+    pub fn keeping(program: &Program) -> Self {
+        Self {
+            need: program.yields.clone(),
+            keeps: true,
+        }
     }
 
     /// What the programs look at of a document; nothing when it is no JSON, as far as it was read.
-    pub fn read(&self, json: &[u8]) -> Option<Val> {
-        self.0.read(json)
+    pub fn read(&self, json: &Bytes) -> Option<Val> {
+        self.need.read(json, self.keeps)
     }
 }
 

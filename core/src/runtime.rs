@@ -1,6 +1,7 @@
 //! The life of the process: build everything, start it in order, and stop it in order.
 
 mod build;
+mod embed;
 mod gate;
 mod slots;
 #[cfg(test)]
@@ -31,6 +32,8 @@ use crate::registry::{self, DuplicatePlugin};
 use crate::shutdown::Shutdown;
 use crate::topology::{GraphError, Part, Plan, Running};
 use crate::{Outcome, Report};
+
+pub use self::embed::{EmbedError, Embedded};
 
 /// How often channels that nobody publishes to are looked at for old entries.
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
@@ -280,16 +283,17 @@ async fn start(
     let serving = tokio::spawn(listening.serve(routes, host.clone()));
     let mut chores = JoinSet::new();
     chores.spawn(expire(Arc::clone(&shared.hub)));
-    let scheme = if server.tls.is_some() {
-        "https"
+    let place = if address.port() == 0 {
+        "ready in another server".to_owned()
     } else {
-        "http"
+        let scheme = server.tls.as_ref().map_or("http", |_| "https");
+        format!("listening on {scheme}://{address}")
     };
     tracing::info!(
         compat = ?server.compat,
         instances = lifecycle.all().len(),
         took_ms = begun.elapsed().as_millis(),
-        "listening on {scheme}://{address}, serving{paths}"
+        "{place}, serving{paths}"
     );
     Ok(Process {
         server,

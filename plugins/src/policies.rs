@@ -4,6 +4,3 @@ pub mod both;
 pub mod env;
 pub mod global;
 pub mod traditional;
-
-#[cfg(test)]
-mod testing;

@@ -14,6 +14,7 @@ mod http;
 mod journal;
 mod ledger;
 mod packet;
+mod pipeline;
 mod poster;
 mod process;
 mod replay;
@@ -59,6 +60,8 @@ enum Scenario {
     Stall(stall::Options),
     /// Post events on to HTTP endpoints that fail, or as many as can be: order, loss, latency, memory, throughput.
     Delivery(delivery::Options),
+    /// Send made-up events through filters, and post some in batches: CPU time per event.
+    Pipeline(pipeline::Options),
     /// Append records to a journal on the disk: throughput, against a plain file.
     Journal(journal::Options),
 }
@@ -114,6 +117,7 @@ impl Scenario {
             Self::Stall(options) => stall::run(options).await,
             Self::Delivery(options) => delivery::run(options).await,
             Self::Journal(options) => journal::run(options).await,
+            Self::Pipeline(options) => pipeline::run(options).await,
         }
     }
 
@@ -126,6 +130,7 @@ impl Scenario {
             Self::Stall(options) => options.server.format,
             Self::Delivery(options) => options.format,
             Self::Journal(options) => options.format,
+            Self::Pipeline(options) => options.format,
         }
     }
 }

@@ -344,3 +344,42 @@ fn frame(entry: &Entry) -> Frame {
 fn own(name: &str, data: &Value) -> String {
     format!("event: evows:{name}\ndata: {data}\n\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use evows_core::testing::{TransportHarness, event};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn request(key: &str) -> Request {
+        let request = Request::get(format!("/sse?apikey={key}"));
+        request.body(Body::empty()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_client_gets_what_is_published_and_leaves_at_the_drain() {
+        let harness = TransportHarness::from_toml::<Sse>("").await;
+        let refused = harness.call(request("wrong")).await;
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+
+        let answer = harness.call(request(TransportHarness::KEY)).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        harness.clients_are(1).await;
+        let position = harness.publish("/", &event(r#"{"event":"call","instance":"a"}"#));
+        let mut pieces = answer.into_body().into_data_stream();
+        let expected = format!(
+            "id: {position}\nevent: call\ndata: {{\"event\":\"call\",\"instance\":\"a\"}}\n\n"
+        );
+        let mut seen = String::new();
+        while !seen.ends_with(&expected) {
+            let piece = timeout(Duration::from_secs(10), pieces.next()).await;
+            let piece = piece.expect(&seen).expect(&seen).unwrap();
+            seen.push_str(std::str::from_utf8(&piece).unwrap());
+        }
+        harness.drain(Duration::from_millis(10)).await;
+        while let Some(piece) = pieces.next().await {
+            piece.unwrap();
+        }
+    }
+}

@@ -12,6 +12,10 @@ use super::Exit;
 /// Its name and help are those of the `clap` parser. [`run`](Self::run) is called once, on the main thread, outside
 /// any runtime and without a log. An error means that the output could not be written; what else goes
 /// wrong the command says itself, with [`complain`](super::complain), and returns its exit code.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be registered as a command",
+    label = "implement `evows::cli::CommandPlugin` for it, beside `clap::Parser`"
+)]
 pub trait CommandPlugin: Parser {
     /// Does what the command is for.
     fn run(self) -> io::Result<Exit>;

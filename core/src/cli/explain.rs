@@ -1,9 +1,11 @@
 //! `evows explain`.
 
 mod cases;
+mod pages;
 
 use std::fmt::Write as _;
 use std::io;
+use std::path::PathBuf;
 
 use schemars::SchemaGenerator;
 use serde_json::{Map, Value};
@@ -21,10 +23,25 @@ pub(super) struct Options {
     /// Write every plugin as one Markdown page.
     #[arg(long, conflicts_with = "plugin")]
     markdown: bool,
+    /// With `--markdown`: write a page for each plugin into this folder, and an index.
+    #[arg(long, value_name = "DIR", requires = "markdown")]
+    out: Option<PathBuf>,
+    /// With `--out`: the sources that this binary was built from. Pages then begin with what a plugin's file says of it.
+    #[arg(long, value_name = "DIR", requires = "out")]
+    sources: Option<PathBuf>,
 }
 
 /// Shows a plugin, or every plugin of that name.
 pub(super) fn run(options: &Options) -> io::Result<Exit> {
+    if let Some(folder) = &options.out {
+        return Ok(match pages::write(folder, options.sources.as_deref()) {
+            Ok(()) => Exit::Clean,
+            Err(error) => {
+                output::complain(&format_args!("cannot write the pages: {error}"));
+                Exit::Failed
+            }
+        });
+    }
     let Some(plugin) = &options.plugin else {
         output::print(&page())?;
         return Ok(Exit::Clean);
@@ -84,16 +101,17 @@ fn page() -> String {
                 kind, plugin.name, plugin.summary
             )
             .ok();
-            table(&mut text, keys_of(plugin));
+            table(keys_of(plugin), &mut text);
             writeln!(text, "\n```toml\n{}\n```", example(plugin).trim_end()).ok();
         }
     }
-    text.push_str(&cases::section());
+    text.push('\n');
+    text.push_str(&cases::page("##"));
     text
 }
 
 /// Adds keys as a table in Markdown.
-fn table(text: &mut String, keys: Vec<Key>) {
+fn table(keys: Vec<Key>, text: &mut String) {
     if !keys.is_empty() {
         text.push_str("| key | value | |\n|---|---|---|\n");
     }
@@ -104,7 +122,7 @@ fn table(text: &mut String, keys: Vec<Key>) {
 }
 
 /// Adds keys as lines of text.
-fn lines(text: &mut String, keys: Vec<Key>) {
+fn lines(keys: Vec<Key>, text: &mut String) {
     for key in keys {
         writeln!(text, "  {} ({})", key.name, key.facts).ok();
         for line in key.description.lines() {
@@ -132,7 +150,7 @@ fn describe(plugin: &Registration) -> String {
     } else {
         text.push_str("\nKeys\n");
     }
-    lines(&mut text, keys);
+    lines(keys, &mut text);
     text.push_str("\nExample\n");
     for line in example(plugin).lines() {
         writeln!(text, "  {line}").ok();

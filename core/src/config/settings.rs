@@ -73,6 +73,14 @@ impl Settings {
         }
     }
 
+    /// The same, less `keys`, which somebody else reads.
+    pub(crate) fn without(self, keys: &'static [&'static str]) -> Self {
+        Self {
+            core_keys: keys,
+            ..self
+        }
+    }
+
     /// These keys with `others` in the place of those of the same names; tables are merged.
     pub(crate) fn with_others(&self, others: &toml::Table) -> Self {
         let Origin::File(environment) = &self.origin else {

@@ -5,9 +5,10 @@
 //! the [next](Lanes::next) batch and says how it [ended](Lanes::landed).
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use tokio::time::Instant;
 
 use super::breaker::{Breaker, Pass};
@@ -23,6 +24,8 @@ pub(crate) struct Lanes {
     policy: Delivery,
     endpoints: Vec<Endpoint>,
     by_destination: HashMap<Destination, usize>,
+    /// The endpoint of the last event: the next one is often for the same.
+    last: usize,
     /// Endpoints that may have something to send, each once.
     ready: VecDeque<usize>,
     /// When to look at which endpoint again.
@@ -48,7 +51,9 @@ struct Endpoint {
     paused_until: Option<Instant>,
     in_flight: usize,
     lanes: Vec<Lane>,
-    by_key: HashMap<Box<str>, usize>,
+    by_key: HashMap<Arc<str>, usize>,
+    /// The lane of the last event.
+    last: usize,
     free: Vec<usize>,
     ready: VecDeque<usize>,
     waiting: BinaryHeap<Reverse<(Instant, usize)>>,
@@ -65,8 +70,8 @@ struct Lane {
     state: State,
     /// How many items at the front were sent before, in one batch, and are sent so again.
     again: usize,
-    /// Whether it is found by a key. Without order, what failed gets a lane of its own, which has none.
-    keyed: bool,
+    /// What it is found by. Without order, what failed gets a lane of its own, which has none.
+    key: Option<Arc<str>>,
     failures: u32,
 }
 
@@ -112,6 +117,7 @@ impl Lanes {
             policy,
             endpoints: Vec::new(),
             by_destination: HashMap::new(),
+            last: 0,
             ready: VecDeque::new(),
             timers: BinaryHeap::new(),
             flights: HashMap::new(),
@@ -363,7 +369,12 @@ impl Lanes {
     }
 
     fn endpoint(&mut self, destination: &Destination) -> usize {
+        let last = self.endpoints.get(self.last);
+        if last.is_some_and(|last| last.destination == *destination) {
+            return self.last;
+        }
         if let Some(&at) = self.by_destination.get(destination) {
+            self.last = at;
             return at;
         }
         let at = self.endpoints.len();
@@ -375,6 +386,7 @@ impl Lanes {
             in_flight: 0,
             lanes: Vec::new(),
             by_key: HashMap::new(),
+            last: 0,
             free: Vec::new(),
             ready: VecDeque::new(),
             waiting: BinaryHeap::new(),
@@ -481,7 +493,12 @@ impl Endpoint {
     const KEPT: usize = 1024;
 
     fn lane(&mut self, key: &str) -> usize {
+        let last = self.lanes.get(self.last);
+        if last.is_some_and(|last| last.key.as_deref() == Some(key)) {
+            return self.last;
+        }
         if let Some(&index) = self.by_key.get(key) {
+            self.last = index;
             return index;
         }
         if self.by_key.len() >= self.tidy_at {
@@ -490,8 +507,9 @@ impl Endpoint {
             self.tidy_at = Self::KEPT.max(2 * self.by_key.len());
         }
         let index = self.new_lane();
-        self.lanes[index].keyed = true;
-        self.by_key.insert(key.into(), index);
+        let key: Arc<str> = key.into();
+        self.lanes[index].key = Some(Arc::clone(&key));
+        self.by_key.insert(key, index);
         index
     }
 
@@ -529,7 +547,7 @@ impl Endpoint {
             return;
         }
         lane.state = State::Idle;
-        if !lane.keyed {
+        if lane.key.is_none() {
             self.free.push(index);
         }
     }

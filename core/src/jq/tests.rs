@@ -1,3 +1,5 @@
+mod parts;
+
 use super::*;
 
 const TIME: Duration = Duration::from_millis(50);

@@ -9,8 +9,9 @@ use jaq_json::{Num, Val};
 #[error("it has bytes in it, or a key that is no string")]
 pub struct NotJson;
 
-/// Appends a value as JSON, without spaces. What is no number, or no finite one, becomes `null`, as jq writes it.
-pub fn write(value: &Val, out: &mut Vec<u8>) -> Result<(), NotJson> {
+/// Appends a value as JSON, without spaces. What is no number, or no finite one, becomes `null`, as jq writes it. What was
+/// [kept](super::Reader::keeping) of `read_from` is written as it stands there.
+pub fn write(value: &Val, read_from: &[u8], out: &mut Vec<u8>) -> Result<(), NotJson> {
     match value {
         Val::Null => out.extend_from_slice(b"null"),
         Val::Bool(true) => out.extend_from_slice(b"true"),
@@ -18,6 +19,8 @@ pub fn write(value: &Val, out: &mut Vec<u8>) -> Result<(), NotJson> {
         Val::Num(Num::Float(number)) if !number.is_finite() => out.extend_from_slice(b"null"),
         // Writing into memory does not fail.
         Val::Num(number) => write!(out, "{number}").unwrap_or_default(),
+        // A program does not look into what is kept, so no other bytes are a part of the document.
+        Val::BStr(kept) if is_part(kept, read_from) => out.extend_from_slice(kept),
         Val::BStr(_) => return Err(NotJson),
         Val::TStr(text) => string(text, out),
         Val::Arr(elements) => {
@@ -26,7 +29,7 @@ pub fn write(value: &Val, out: &mut Vec<u8>) -> Result<(), NotJson> {
                 if index > 0 {
                     out.push(b',');
                 }
-                write(element, out)?;
+                write(element, read_from, out)?;
             }
             out.push(b']');
         }
@@ -36,17 +39,25 @@ pub fn write(value: &Val, out: &mut Vec<u8>) -> Result<(), NotJson> {
                 if index > 0 {
                     out.push(b',');
                 }
-                let Val::TStr(name) = name else {
-                    return Err(NotJson);
-                };
-                string(name, out);
+                match name {
+                    Val::TStr(name) => string(name, out),
+                    Val::BStr(kept) if is_part(kept, read_from) => {
+                        out.extend_from_slice(kept);
+                        continue;
+                    }
+                    _ => return Err(NotJson),
+                }
                 out.push(b':');
-                write(member, out)?;
+                write(member, read_from, out)?;
             }
             out.push(b'}');
         }
     }
     Ok(())
+}
+
+fn is_part(bytes: &[u8], whole: &[u8]) -> bool {
+    whole.as_ptr_range().contains(&bytes.as_ptr())
 }
 
 fn string(text: &[u8], out: &mut Vec<u8>) {
@@ -67,15 +78,18 @@ mod tests {
             "[]",
         ] {
             let mut out = Vec::new();
-            write(&read(json.as_bytes()).unwrap(), &mut out).unwrap();
+            write(&read(json.as_bytes()).unwrap(), &[], &mut out).unwrap();
             let [written, given]: [serde_json::Value; 2] =
                 [&out[..], json.replace("1e400", "null").as_bytes()]
                     .map(|json| serde_json::from_slice(json).unwrap_or_default());
             assert!(written == given || json.contains("1e400"), "{written}");
         }
         let mut out = Vec::new();
-        write(&Val::from(f64::NAN), &mut out).unwrap();
+        write(&Val::from(f64::NAN), &[], &mut out).unwrap();
         assert_eq!(out, b"null");
-        assert_eq!(write(&Val::byte_str(vec![1]), &mut out), Err(NotJson));
+        assert_eq!(
+            write(&Val::byte_str(vec![1]), b"[]", &mut out),
+            Err(NotJson)
+        );
     }
 }

@@ -14,6 +14,10 @@ use crate::config::Problem;
 /// Every event given to [`apply`](Filter::apply) must end up in exactly one place: emitted, discarded,
 /// failed, or kept in `self` until a later call. One that is simply dropped counts as
 /// [lost](crate::Outcome::Lost) and fails its batch. A filter must not block: no I/O, no locks held by others.
+///
+/// Core calls it on the task of the source in front of it (or, where several sources lead to it, on a task of its own), one
+/// call at a time. Nothing here is async, so nothing is cancelled halfway. A panic fails the event in hand; then the filter is
+/// [flushed](Self::flush), dropped and built again, and other filters and events go on.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a filter",
     label = "implement `evows::plugin::Filter` with `fn apply(&mut self, event, out)`"
@@ -30,7 +34,8 @@ pub trait Filter: Send {
         None
     }
 
-    /// Lets go of every event that the filter holds: at shutdown, and before it is replaced.
+    /// Lets go of every event that the filter holds: at shutdown, and before it is replaced. What it still holds when it is
+    /// dropped is lost.
     fn flush(&mut self, _out: &mut Emitter<'_>) {}
 }
 
@@ -45,7 +50,8 @@ pub trait FilterPlugin: Filter + Sized + 'static {
     /// Its keys, less the ones that core reads (`type`, `inputs`).
     type Config: DeserializeOwned + JsonSchema;
 
-    /// What is wrong with a configuration that parsed. No I/O.
+    /// What is wrong with a configuration that parsed, all of it. No I/O: `evows validate` runs it. Any error among the problems
+    /// keeps evows from starting.
     fn check(_config: &Self::Config) -> Vec<Problem> {
         Vec::new()
     }
@@ -56,6 +62,9 @@ pub trait FilterPlugin: Filter + Sized + 'static {
     }
 
     /// Makes the filter. No I/O, no spawning.
+    ///
+    /// Core calls it at start, for `evows validate`, and whenever the running one panicked. An error at start ends the
+    /// process with exit code 78 and nothing started; later it is logged, and tried again after a back-off.
     fn build(config: Self::Config, cx: &BuildContext) -> Result<Self, BuildError>;
 }
 
@@ -64,7 +73,7 @@ pub struct Emitter<'a> {
     stage: &'a mut dyn Stage,
 }
 
-/// What stands behind an [`Emitter`]: the rest of a chain, or a harness.
+/// What stands behind an [`Emitter`]: the rest of a chain, or a harness. Plugins do not implement it.
 pub trait Stage {
     /// Takes an event for the port of this number; `None` is the unnamed output.
     fn emit(&mut self, event: Event, port: Option<usize>);
@@ -72,6 +81,27 @@ pub trait Stage {
     fn discard(&mut self, event: Event, reason: &'static str);
     /// Ends an event as failed.
     fn fail(&mut self, event: Event, reason: &'static str);
+}
+
+// === impl Filter ===
+
+/// A filter whose type is not known, as the topology and the harnesses hold it.
+impl<F: Filter + ?Sized> Filter for Box<F> {
+    fn apply(&mut self, event: Event, out: &mut Emitter<'_>) {
+        (**self).apply(event, out);
+    }
+
+    fn ticked(&mut self, out: &mut Emitter<'_>) {
+        (**self).ticked(out);
+    }
+
+    fn tick(&self) -> Option<Duration> {
+        (**self).tick()
+    }
+
+    fn flush(&mut self, out: &mut Emitter<'_>) {
+        (**self).flush(out);
+    }
 }
 
 // === impl Emitter ===

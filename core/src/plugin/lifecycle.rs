@@ -15,6 +15,10 @@ use crate::config::Problem;
 use crate::hub::ChannelName;
 
 /// The read side of a lifecycle, as policies and transports see it. Quick: called for every event.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not know any instances",
+    label = "implement `evows::plugin::Instances` for it"
+)]
 pub trait Instances: Send + Sync {
     /// The instance of this name.
     fn get(&self, name: &str) -> Option<Arc<Instance>>;
@@ -59,6 +63,10 @@ pub trait Lifecycle: Instances + 'static {
 }
 
 /// Learns of changes to instances. Called on the changing task: it must not block.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot watch instances",
+    label = "implement `evows::plugin::Watcher` for it"
+)]
 pub trait Watcher: Send + Sync {
     /// An instance is new, or was set.
     fn changed(&self, instance: &Arc<Instance>);

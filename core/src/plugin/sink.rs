@@ -25,7 +25,11 @@ use crate::delivery::Delivery;
     label = "implement `evows::plugin::Sink` with `async fn send(&self, batch: Batch<'_>)`"
 )]
 pub trait Sink: Send + Sync {
-    /// Connects. Called before the first batch, and again after [`SinkErrorKind::Disconnected`].
+    /// Connects. Called before the first batch, and again after [`SinkErrorKind::Disconnected`]. Meanwhile no batch is begun; with a
+    /// concurrency above 1, some may still be on their way.
+    ///
+    /// An error of any kind is logged, and `start` is called again after a back-off; meanwhile events wait in the sink's queue. Not
+    /// cancel safe, and need not be: dropped at the shutdown deadline, the sink is not used any more.
     async fn start(&self) -> Result<(), SinkError> {
         Ok(())
     }
@@ -36,13 +40,15 @@ pub trait Sink: Send + Sync {
         out.push(Destination::default());
     }
 
-    /// Delivers a batch, in order. `Ok` means that every event of it is where it belongs.
+    /// Delivers a batch, in order. `Ok` means that every event of it is where it belongs. What an error causes is its
+    /// [kind](SinkErrorKind); a panic fails the batch, and the sink is built again.
     ///
     /// Not cancel safe, and need not be: the future is dropped when it takes longer than the sink's `timeout`, and the batch is
     /// tried again; and when the shutdown deadline passes, and the batch fails, or stays in its disk buffer.
     async fn send(&self, batch: Batch<'_>) -> Result<(), SinkError>;
 
-    /// Flushes and closes. Called once, after the last batch.
+    /// Flushes and closes. Called once, after the last batch, if the sink had started. An error is logged and changes nothing. The
+    /// future is dropped at the shutdown deadline.
     async fn stop(&self) -> Result<(), SinkError> {
         Ok(())
     }
@@ -71,7 +77,8 @@ pub trait SinkPlugin: Sink + Sized + 'static {
     /// Its keys, less the ones that core reads: `type`, `inputs`, `buffer`, `required`, and those of [`Delivery`].
     type Config: DeserializeOwned + JsonSchema;
 
-    /// What is wrong with a configuration that parsed. No I/O.
+    /// What is wrong with a configuration that parsed, all of it. No I/O: `evows validate` runs it. Any error among the problems
+    /// keeps evows from starting.
     fn check(_config: &Self::Config) -> Vec<Problem> {
         Vec::new()
     }
@@ -82,6 +89,9 @@ pub trait SinkPlugin: Sink + Sized + 'static {
     }
 
     /// Makes the sink. No I/O, no spawning; routes and transports are mounted through the context.
+    ///
+    /// Core calls it at start, for `evows validate`, and whenever the running one panicked. An error at start ends the
+    /// process with exit code 78 and nothing started; later it is logged, and tried again after a back-off.
     fn build(config: Self::Config, cx: &BuildContext) -> Result<Self, BuildError>;
 }
 

@@ -13,7 +13,7 @@ use crate::topology::Outlet;
 ///
 /// Core calls `run` once, on a task of its own. It returns `Ok` when the source has no more events (end of
 /// standard input) or was told to stop; an error or a panic makes core build the source again and run that,
-/// after a back-off.
+/// after a back-off that grows to half a minute. An error after the shutdown has started is only logged.
 #[async_trait]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a source",
@@ -24,8 +24,11 @@ pub trait Source: Send {
     ///
     /// A source that can acknowledge upstream sends with [`Outlet::send_tracked`], awaits the receipt, and
     /// acknowledges only an [accepted](crate::Outcome::is_accepted) outcome. `Outlet::send` waits while
-    /// the pipeline is full: that wait is the back-pressure. The future is never dropped before `shutdown`
-    /// has started and the shutdown deadline has passed.
+    /// the pipeline is full: that wait is the back-pressure. Whatever it waits for, it waits for `shutdown` beside it, and returns
+    /// within a second of that.
+    ///
+    /// The future is never dropped before `shutdown` has started and the shutdown deadline has passed, so it need not be cancel
+    /// safe; dropped then, events that it has not sent yet were never accepted.
     async fn run(self: Box<Self>, outlet: Outlet, shutdown: Shutdown) -> Result<(), SourceError>;
 }
 
@@ -40,12 +43,16 @@ pub trait SourcePlugin: Source + Sized + 'static {
     /// Its keys, less the ones that core reads (`type`).
     type Config: DeserializeOwned + JsonSchema;
 
-    /// What is wrong with a configuration that parsed. No I/O.
+    /// What is wrong with a configuration that parsed, all of it. No I/O: `evows validate` runs it. Any error among the problems
+    /// keeps evows from starting.
     fn check(_config: &Self::Config) -> Vec<Problem> {
         Vec::new()
     }
 
     /// Makes the source. No I/O, no spawning; routes are mounted through the context.
+    ///
+    /// Core calls it at start, for `evows validate`, and whenever the running one panicked, or its `run` failed. An error at start ends the
+    /// process with exit code 78 and nothing started; later it is logged, and tried again after a back-off.
     fn build(config: Self::Config, cx: &BuildContext) -> Result<Self, BuildError>;
 }
 

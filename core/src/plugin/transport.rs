@@ -13,7 +13,8 @@ use crate::config::Problem;
 /// A transport: serves the hub's channels to clients that stay connected.
 ///
 /// It mounts its routes through the [`BuildContext`] when it is built, gives each client a
-/// [cursor](crate::hub::Cursor), and asks [`Access`](crate::access::Access) who may follow what.
+/// [cursor](crate::hub::Cursor), and asks [`Access`](crate::access::Access) who may follow what. Its routes are called by the
+/// HTTP server, one task for each connection; a panic there ends that connection and no other.
 #[async_trait]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a transport",
@@ -21,16 +22,18 @@ use crate::config::Problem;
 )]
 pub trait Transport: Send + Sync + 'static {
     /// Starts what the transport needs beside its routes. Called once, after the instances are
-    /// restored and before the listener accepts.
+    /// restored and before the listener accepts. An error ends the process with exit code 1. Not cancel safe, and need not be: who
+    /// drops it ends the process.
     async fn start(self: Arc<Self>) -> Result<(), TransportError> {
         Ok(())
     }
 
-    /// How many clients are connected now.
+    /// How many clients are connected now. Called at any time, from any task: it must not block.
     fn clients(&self) -> usize;
 
     /// Refuses new clients in a way that makes them try again elsewhere, and closes the connected ones,
-    /// spread evenly over `over`. Returns when the last is gone; core gives up at its deadline.
+    /// spread evenly over `over`. Returns when the last is gone. Called once, after the last event was published and while the
+    /// server still serves; core drops it at its deadline, and cuts whatever connections are left.
     async fn drain(&self, over: Duration);
 }
 
@@ -45,12 +48,15 @@ pub trait TransportPlugin: Transport + Sized {
     /// Its keys, less the ones that core reads (`type`).
     type Config: DeserializeOwned + JsonSchema;
 
-    /// What is wrong with a configuration that parsed. No I/O.
+    /// What is wrong with a configuration that parsed, all of it. No I/O: `evows validate` runs it. Any error among the problems
+    /// keeps evows from starting.
     fn check(_config: &Self::Config) -> Vec<Problem> {
         Vec::new()
     }
 
     /// Makes the transport and mounts its routes. No I/O, no spawning.
+    ///
+    /// Core calls it at start and for `evows validate`. An error ends the process with exit code 78, and nothing was started.
     fn build(config: Self::Config, cx: &BuildContext) -> Result<Self, BuildError>;
 }
 

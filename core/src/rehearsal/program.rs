@@ -50,7 +50,7 @@ impl Scripted {
         run.map_err(|_| "program_error")?;
         let made = values.iter().map(|value| {
             let mut json = Vec::new();
-            jq::write(value, &mut json).map_err(|_| "not_an_envelope")?;
+            jq::write(value, &[], &mut json).map_err(|_| "not_an_envelope")?;
             let made = Event::parse(json.into(), event.received_at());
             made.map_err(|_| "not_an_envelope")
         });

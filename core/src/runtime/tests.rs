@@ -1,15 +1,19 @@
 //! A process from its first to its last step, with a host that serves nobody.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
 use parking_lot::Mutex;
 use serde::Deserialize;
+use tower::ServiceExt as _;
 
-use super::{Shutdown, run_until};
+use super::{EmbedError, Embedded, Shutdown, run_until};
 use crate::cli::Exit;
 use crate::config::{self, Config, Input, Period, Pipeline, ServerConfig, Settings, SinkNode};
 use crate::delivery::DeliveryConfig;
@@ -201,15 +205,14 @@ fn component(id: &str, plugin: &'static Registration, keys: &str) -> config::Com
     }
 }
 
-/// Runs a feed into a bin, and gives the exit and what the host was asked.
-async fn live(feed: &str, bin: &str, taken: bool, stop: Shutdown) -> (Exit, Vec<&'static str>) {
-    let folder = tempfile::tempdir().unwrap();
+/// A feed into a bin, with its data in a folder.
+fn config(feed: &str, bin: &str, folder: &Path) -> Config {
     let server = ServerConfig {
-        data_dir: folder.path().join("data"),
+        data_dir: folder.join("data"),
         shutdown_timeout: Period::seconds(4),
         ..ServerConfig::default()
     };
-    let config = Config {
+    Config {
         history: crate::config::HistoryConfig::default(),
         server: Arc::new(server),
         hub: Retention::default(),
@@ -229,12 +232,18 @@ async fn live(feed: &str, bin: &str, taken: bool, stop: Shutdown) -> (Exit, Vec<
                 required: true,
             }],
         },
-    };
+    }
+}
+
+/// Runs a feed into a bin, and gives the exit and what the host was asked.
+async fn live(feed: &str, bin: &str, taken: bool, stop: Shutdown) -> (Exit, Vec<&'static str>) {
+    let folder = tempfile::tempdir().unwrap();
     let notes = Arc::default();
     let host = Arc::new(Quiet {
         taken,
         notes: Arc::clone(&notes),
     });
+    let config = config(feed, bin, folder.path());
     let exit = run_until(config, host, Environment::default(), stop).await;
     let notes = notes.lock().clone();
     (exit, notes)
@@ -284,4 +293,45 @@ async fn two_components_on_one_path_start_nothing() {
     let (exit, notes) = live(r#"path = "/instance""#, "", false, Shutdown::new()).await;
     assert_eq!(exit, Exit::Config);
     assert!(notes.is_empty());
+}
+
+fn request(path: &str) -> Request<Body> {
+    Request::get(path).body(Body::empty()).unwrap()
+}
+
+#[tokio::test]
+async fn embedded_it_answers_its_routes_until_it_is_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(r#"path = "/in""#, "", folder.path());
+    let evows = Embedded::start(config, Environment::default()).await;
+    let evows = evows.unwrap();
+    let answer = evows.answer(request("/in")).await.unwrap();
+    assert_eq!(answer.status(), 404, "its router has no route");
+    let given_back = evows.answer(request("/other")).await.unwrap_err();
+    assert_eq!(given_back.uri().path(), "/other");
+    let answer = evows.router().oneshot(request("/other")).await.unwrap();
+    assert_eq!(answer.status(), 404);
+    assert_eq!(evows.stop().await, Exit::Clean);
+}
+
+#[tokio::test]
+async fn embedded_it_ends_with_its_sources_and_says_how() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config("", "refuses = true", folder.path());
+    let evows = Embedded::start(config, Environment::default()).await;
+    let mut evows = evows.unwrap();
+    assert_eq!(evows.ended().await, Exit::Failed);
+    assert_eq!(evows.stop().await, Exit::Failed);
+}
+
+#[tokio::test]
+async fn embedded_it_shows_every_problem_of_its_configuration() {
+    let text =
+        "[sources.in]\ntype = \"webhok\"\n[sinks.out]\ntype = \"nothing\"\ninputs = [\"in\"]\n";
+    let error = Embedded::from_text(text, "mine.toml").await.unwrap_err();
+    let EmbedError::Config(shown) = error else {
+        panic!("{error}");
+    };
+    assert!(shown.contains("mine.toml:2:8"), "{shown}");
+    assert!(shown.contains("mine.toml:4:8"), "{shown}");
 }

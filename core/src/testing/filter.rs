@@ -3,7 +3,8 @@
 use std::mem;
 
 use super::context;
-use crate::config::{Settings, list};
+use super::keys::{configured, problems};
+use crate::config::Settings;
 use crate::plugin::{BuildContext, BuildError, Emitter, Filter, FilterPlugin, Stage};
 use crate::{Event, Outcome, Tracker, track};
 
@@ -25,6 +26,8 @@ struct Collected {
     emitted: Vec<(Option<usize>, Event)>,
     discarded: Vec<(Event, &'static str)>,
     failed: Vec<(Event, &'static str)>,
+    /// The highest number of a port that was used.
+    highest: Option<usize>,
 }
 
 // === impl FilterHarness ===
@@ -49,23 +52,14 @@ impl<F: FilterPlugin> FilterHarness<F> {
 
     /// Builds the filter from its keys in a context of the caller's.
     pub fn build_in(keys: &str, cx: &BuildContext) -> Result<Self, BuildError> {
-        let config: F::Config = Settings::from_text(keys)
-            .read()
-            .map_err(BuildError::Config)?;
-        let problems = F::check(&config);
-        if !problems.is_empty() {
-            return Err(BuildError::Config(problems));
-        }
+        let config = configured(&Settings::from_text(keys), F::check)?;
         let ports = F::ports(&config);
         Ok(Self::new(F::build(config, cx)?, ports))
     }
 
     /// What the filter's check says of these keys, as one line; empty when nothing is wrong.
     pub fn problems(keys: &str) -> String {
-        match Settings::from_text(keys).read::<F::Config>() {
-            Ok(config) => list(&F::check(&config)),
-            Err(problems) => list(&problems),
-        }
+        problems(keys, F::check)
     }
 }
 
@@ -141,7 +135,7 @@ impl<F: Filter> FilterHarness<F> {
         mem::take(&mut self.out.failed)
     }
 
-    /// Flushes and drops the filter, and checks that no event was lost. Dropping the harness does the same.
+    /// Flushes and drops the filter, and checks that no event was lost, or emitted to a port that there is not. Dropping the harness does the same.
     ///
     /// # Panics
     ///
@@ -178,6 +172,12 @@ impl<F: Filter> FilterHarness<F> {
             outcome == Some(Outcome::Delivered),
             "the filter dropped an event: emit, discard, fail or hold each one"
         );
+        let ports = self.ports.len();
+        assert!(
+            self.out.highest.is_none_or(|port| port < ports),
+            "the filter emits to a port that `ports` does not name: {:?} of {ports}",
+            self.out.highest
+        );
     }
 }
 
@@ -195,6 +195,7 @@ impl<F: Filter> Drop for FilterHarness<F> {
 /// The events are settled as they come and kept as copies, so that a test may drop what it takes.
 impl Stage for Collected {
     fn emit(&mut self, event: Event, port: Option<usize>) {
+        self.highest = self.highest.max(port);
         self.emitted.push((port, event.clone()));
         event.settle(Outcome::Delivered);
     }

@@ -8,6 +8,9 @@ use super::segment::{Chain, Leaf, Segment};
 use crate::outcome::{Receipt, track_counting, track_with};
 use crate::{Event, Outcome};
 
+/// How many events are worth letting others run first.
+const LONG: usize = 64;
+
 /// A source's way into the pipeline. Clones share it and take turns.
 ///
 /// Filters behind the source run inside `send`, on the caller's task, as far as the first queue. An event
@@ -53,8 +56,12 @@ impl Outlet {
             batch,
             segment: &self.segment,
         };
+        let is_long = waiting.batch.len() >= LONG;
         let turn = self.segment.turn().await;
         turn.push(std::mem::take(&mut waiting.batch)).await;
+        if is_long {
+            self.segment.give_way().await;
+        }
     }
 
     /// Pushes a batch and gives a receipt for each event, in order. Where an event goes into a buffer on disk, its receipt

@@ -69,6 +69,11 @@ impl Sender {
         self.0.push(pending)
     }
 
+    /// How many events wait in the queue.
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.state.lock().events.len()
+    }
+
     /// Moves all of `pending` into the queue, waiting for room if the policy says so.
     ///
     /// Cancel safe: what was not moved is still in `pending`.

@@ -7,3 +7,5 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     evows::main()
 }
+
+evows::testing::conformance!();

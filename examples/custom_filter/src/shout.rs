@@ -8,13 +8,14 @@
 //! ```
 
 use evows::plugin::{BuildContext, BuildError, Emitter, Filter, FilterPlugin};
+use evows::schemars::JsonSchema;
+use evows::serde::Deserialize;
 use evows::{Event, register_filter};
-use schemars::JsonSchema;
-use serde::Deserialize;
 
 /// Writes the text of messages in capitals.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(crate = "evows::serde", deny_unknown_fields, default)]
+#[schemars(crate = "evows::schemars")]
 struct Config {
     /// How many exclamation marks follow the text.
     exclamation_marks: usize,
@@ -56,5 +57,25 @@ impl Shout {
         let data = event.document().get("data")?;
         let text = data.pointer("/message/conversation")?.as_str()?;
         Some(text.to_uppercase() + &self.marks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use evows::testing::FilterHarness;
+
+    use super::*;
+
+    #[test]
+    fn a_text_is_louder_and_what_has_none_stays_as_it_is() {
+        let mut filter = FilterHarness::<Shout>::from_toml("exclamation_marks = 1");
+        let quiet = r#"{"event":"call", "instance":"a"}"#;
+        filter.send_json(quiet).send_json(
+            r#"{"event":"messages.upsert","instance":"a","data":{"message":{"conversation":"oi"}}}"#,
+        );
+        let emitted = filter.emitted();
+        assert_eq!(emitted[0].envelope(), quiet);
+        let text = &emitted[1].document()["data"]["message"]["conversation"];
+        assert_eq!(text, "OI!");
     }
 }

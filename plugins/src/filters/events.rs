@@ -16,12 +16,11 @@
 //! An event passes when no deny pattern matches it and the allow patterns, where there are any, do. Discarded events
 //! count under `event_denied`, `event_not_allowed`, `instance_denied` or `instance_not_allowed`.
 
-use std::collections::HashMap;
-
 use evows_core::config::Problem;
 use evows_core::plugin::{BuildContext, BuildError, Emitter, Filter, FilterPlugin};
 use evows_core::{Event, names, register_filter};
 use globset::{GlobBuilder, GlobSet};
+use hashbrown::HashMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 

@@ -65,6 +65,19 @@ fn problem(key: &str, fault: Fault) -> Problem {
         .help("write a jq program, as https://jqlang.org/manual/ has them")
 }
 
+/// Whether a condition holds.
+pub(super) fn holds(
+    condition: &Program,
+    event: &Event,
+    time: Duration,
+    input: impl FnOnce() -> Result<Val, Failure>,
+) -> Result<bool, Failure> {
+    match condition.tells(event) {
+        Some(holds) => Ok(holds),
+        None => Ok(condition.holds(input()?, time)?),
+    }
+}
+
 /// What a program sees of an event's envelope.
 pub(super) fn input(reader: &Reader, event: &Event) -> Result<Val, Failure> {
     reader.read(event.envelope()).ok_or(Failure::Envelope)
@@ -97,7 +110,7 @@ impl Failure {
     }
 }
 
-/// An event like this one, with a value for its envelope.
+/// An event like this one, with a value for its envelope, of which parts may be what was [read](input) of it.
 pub(super) fn output(event: &Event, value: &Val) -> Result<Event, Failure> {
     let field = |name: &str| {
         let Val::Obj(members) = value else {
@@ -108,13 +121,14 @@ pub(super) fn output(event: &Event, value: &Val) -> Result<Event, Failure> {
             _ => None,
         }
     };
+    let (read_from, mut envelope) = (event.envelope(), Vec::new());
+    envelope.reserve(read_from.len());
+    jq::write(value, read_from, &mut envelope)?;
     let (Some(name), Some(instance)) = (field("event"), field("instance")) else {
-        let mut text = value.to_string();
+        let mut text = String::from_utf8_lossy(&envelope).into_owned();
         text.truncate(text.floor_char_boundary(80));
         return Err(Failure::NoEnvelope(text));
     };
-    let mut envelope = Vec::with_capacity(event.envelope().len());
-    jq::write(value, &mut envelope)?;
     let at = event.received_at();
     Ok(Event::from_parts(name, instance, envelope.into(), at))
 }

@@ -71,7 +71,7 @@ impl FilterPlugin for Map {
     fn build(config: Config, _cx: &BuildContext) -> Result<Self, BuildError> {
         let program = jq::compile("program", &config.program)?;
         Ok(Self {
-            reader: Reader::of([&program]),
+            reader: Reader::keeping(&program),
             program,
             on_error: config.on_error,
             time_limit: config.time_limit.0,
@@ -100,6 +100,9 @@ impl Map {
 
 impl Filter for Map {
     fn apply(&mut self, event: Event, out: &mut Emitter<'_>) {
+        if let Some(envelope) = self.program.rewrites(&event) {
+            return out.emit(event.with_envelope(envelope));
+        }
         let mut mapped = match self.map(&event) {
             Ok(mapped) => mapped,
             Err(failure) => return self.on_error.end(event, &failure, out),

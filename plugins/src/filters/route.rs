@@ -23,7 +23,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use evows_core::config::{Period, Problem};
-use evows_core::jq::{Program, Reader};
+use evows_core::jq::{Program, Reader, Val};
 use evows_core::plugin::{BuildContext, BuildError, Emitter, Filter, FilterPlugin};
 use evows_core::{Event, register_filter};
 use schemars::JsonSchema;
@@ -153,9 +153,14 @@ impl Router {
     /// Finds the ports that an event goes to.
     fn find(&mut self, event: &Event) -> Result<(), Failure> {
         self.found.clear();
-        let input = jq::input(&self.reader, event)?;
+        // Read once for all conditions, and not at all when none of them needs it.
+        let mut read: Option<Val> = None;
         for (port, condition) in self.conditions.iter().enumerate() {
-            if condition.holds(input.clone(), self.time_limit)? {
+            let input = || match &read {
+                Some(value) => Ok(value.clone()),
+                None => Ok(read.insert(jq::input(&self.reader, event)?).clone()),
+            };
+            if jq::holds(condition, event, self.time_limit, input)? {
                 self.found.push(port);
                 if self.matching == Match::First {
                     break;

@@ -72,9 +72,8 @@ impl FilterPlugin for Where {
 
 impl Filter for Where {
     fn apply(&mut self, event: Event, out: &mut Emitter<'_>) {
-        let holds = jq::input(&self.reader, &event)
-            .and_then(|input| Ok(self.condition.holds(input, self.time_limit)?));
-        match holds {
+        let input = || jq::input(&self.reader, &event);
+        match jq::holds(&self.condition, &event, self.time_limit, input) {
             Ok(true) => out.emit(event),
             Ok(false) => out.discard(event, "condition_false"),
             Err(error) => self.on_error.end(event, &error, out),

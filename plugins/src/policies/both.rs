@@ -53,18 +53,23 @@ impl PolicyPlugin for Both {
 
 #[cfg(test)]
 mod tests {
+    use evows_core::testing::{PolicyHarness, SomeInstances, event};
+
     use super::*;
-    use crate::policies::testing::{Fake, routed};
 
     #[test]
     fn the_root_comes_first() {
-        let fake = Fake::default().subscribed("ana", true, &["CALL"]);
-        let both = Both::default();
-        assert_eq!(routed(&both, &fake, "call", "ana"), ["/", "/ana"]);
-        assert_eq!(routed(&both, &fake, "messages.upsert", "ana"), ["/"]);
-        assert_eq!(routed(&both, &fake, "call", "unknown"), ["/"]);
-        assert!(both.opens(&ChannelName::root(), &fake));
-        assert!(both.opens(&ChannelName::of_instance("ana").unwrap(), &fake));
-        assert!(!both.opens(&ChannelName::of_instance("unknown").unwrap(), &fake));
+        let known = SomeInstances::default().subscribed("ana", true, &["CALL"]);
+        let both = PolicyHarness::from_toml::<Both>("").with(known);
+        for (envelope, channels) in [
+            (r#"{"event":"call","instance":"ana"}"#, &["/", "/ana"][..]),
+            (r#"{"event":"messages.upsert","instance":"ana"}"#, &["/"]),
+            (r#"{"event":"call","instance":"unknown"}"#, &["/"]),
+        ] {
+            assert_eq!(both.channels(&event(envelope)), channels, "{envelope}");
+        }
+        assert!(both.opens("/"));
+        assert!(both.opens("/ana"));
+        assert!(!both.opens("/unknown"));
     }
 }

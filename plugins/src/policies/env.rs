@@ -85,19 +85,24 @@ impl PolicyPlugin for Env {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::policies::testing::{Fake, routed};
+    use std::sync::Arc;
 
-    fn of(variables: &[(&str, &str)]) -> Env {
+    use evows_core::testing::{NoInstances, PolicyHarness, SomeInstances, context_with, event};
+
+    use super::*;
+
+    fn of(variables: &[(&str, &str)]) -> PolicyHarness {
         let owned = variables
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Env::of(&owned.collect())
+        let cx = context_with("env", Arc::new(NoInstances), owned.collect());
+        let known = SomeInstances::default().subscribed("ana", true, &["CALL"]);
+        PolicyHarness::build_in::<Env>("", &cx).unwrap().with(known)
     }
 
     #[test]
     fn only_exactly_true_is_true() {
-        assert!(of(&[]).is_enabled());
+        assert!(of(&[]).policy().is_enabled());
         for (value, enabled) in [
             ("true", true),
             ("TRUE", false),
@@ -105,22 +110,21 @@ mod tests {
             (" true", false),
             ("", false),
         ] {
-            let policy = of(&[("WEBSOCKET_ENABLED", value)]);
-            assert_eq!(policy.is_enabled(), enabled, "{value:?}");
+            let harness = of(&[("WEBSOCKET_ENABLED", value)]);
+            assert_eq!(harness.policy().is_enabled(), enabled, "{value:?}");
         }
     }
 
     #[test]
     fn global_events_add_the_root() {
-        let fake = Fake::default().subscribed("ana", true, &["CALL"]);
+        let call = event(r#"{"event":"call","instance":"ana"}"#);
         for (variables, channels) in [
             (&[][..], &["/ana"][..]),
             (&[("WEBSOCKET_GLOBAL_EVENTS", "true")], &["/", "/ana"]),
             (&[("WEBSOCKET_GLOBAL_EVENTS", "True")], &["/ana"]),
         ] {
-            let found = routed(&of(variables), &fake, "call", "ana");
-            assert_eq!(found, channels, "{variables:?}");
+            assert_eq!(of(variables).channels(&call), channels, "{variables:?}");
         }
-        assert!(of(&[]).opens(&ChannelName::root(), &fake));
+        assert!(of(&[]).opens("/"));
     }
 }

@@ -56,27 +56,30 @@ impl PolicyPlugin for Global {
 
 #[cfg(test)]
 mod tests {
+    use evows_core::testing::{PolicyHarness, SomeInstances, event};
+
     use super::*;
-    use crate::policies::testing::{Fake, routed};
+
+    fn global() -> PolicyHarness {
+        let known = SomeInstances::default().subscribed("ana", true, &["CALL"]);
+        PolicyHarness::from_toml::<Global>("").with(known)
+    }
 
     #[test]
     fn every_event_goes_to_the_root() {
-        let fake = Fake::default().subscribed("ana", true, &["CALL"]);
-        for (name, instance) in [
-            ("call", "ana"),
-            ("messages.upsert", "ana"),
-            ("CB:call", "bob"),
+        for envelope in [
+            r#"{"event":"call","instance":"ana"}"#,
+            r#"{"event":"messages.upsert","instance":"ana"}"#,
+            r#"{"event":"CB:call","instance":"bob"}"#,
         ] {
-            assert_eq!(routed(&Global::default(), &fake, name, instance), ["/"]);
+            assert_eq!(global().channels(&event(envelope)), ["/"]);
         }
     }
 
     #[test]
     fn only_the_root_is_open() {
-        let fake = Fake::default().subscribed("ana", true, &[]);
-        let ana = ChannelName::of_instance("ana").unwrap();
-        assert!(Global::default().opens(&ChannelName::root(), &fake));
-        assert!(!Global::default().opens(&ana, &fake));
-        assert!(Global::default().is_enabled());
+        assert!(global().opens("/"));
+        assert!(!global().opens("/ana"));
+        assert!(global().policy().is_enabled());
     }
 }

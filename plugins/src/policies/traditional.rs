@@ -65,16 +65,23 @@ impl PolicyPlugin for Traditional {
 
 #[cfg(test)]
 mod tests {
+    use evows_core::testing::{PolicyHarness, SomeInstances, event};
+
     use super::*;
-    use crate::policies::testing::{Fake, routed};
+
+    fn traditional(known: SomeInstances) -> PolicyHarness {
+        PolicyHarness::from_toml::<Traditional>("").with(known)
+    }
 
     #[test]
     fn an_event_goes_where_it_is_set() {
-        let fake = Fake::default()
-            .subscribed("ana", true, &["MESSAGES_UPSERT", "GROUP_UPDATE"])
-            .subscribed("off", false, &["MESSAGES_UPSERT"])
-            .subscribed("none", true, &[])
-            .unset("new");
+        let policy = traditional(
+            SomeInstances::default()
+                .subscribed("ana", true, &["MESSAGES_UPSERT", "GROUP_UPDATE"])
+                .subscribed("off", false, &["MESSAGES_UPSERT"])
+                .subscribed("none", true, &[])
+                .unset("new"),
+        );
         for (name, instance, channels) in [
             ("messages.upsert", "ana", &["/ana"][..]),
             ("groups.update", "ana", &["/ana"]),
@@ -86,25 +93,24 @@ mod tests {
             ("messages.upsert", "unknown", &[]),
             ("messages.upsert", "Ana", &[]),
         ] {
-            let found = routed(&Traditional::default(), &fake, name, instance);
+            let envelope = format!(r#"{{"event":"{name}","instance":"{instance}"}}"#);
+            let found = policy.channels(&event(&envelope));
             assert_eq!(found, channels, "{name} of {instance}");
         }
     }
 
     #[test]
     fn a_channel_is_open_once_its_instance_was_activated() {
-        let fake = Fake::default()
-            .subscribed("ana", true, &[])
-            .subscribed("off", false, &[])
-            .unset("new");
-        let opens = |name| {
-            let channel = ChannelName::of_instance(name).unwrap();
-            Traditional::default().opens(&channel, &fake)
-        };
-        assert!(opens("ana"));
-        assert!(opens("off"), "it was enabled before");
-        assert!(!opens("new"));
-        assert!(!opens("unknown"));
-        assert!(Traditional::default().opens(&ChannelName::root(), &fake));
+        let policy = traditional(
+            SomeInstances::default()
+                .subscribed("ana", true, &[])
+                .subscribed("off", false, &[])
+                .unset("new"),
+        );
+        assert!(policy.opens("/ana"));
+        assert!(policy.opens("/off"), "it was enabled before");
+        assert!(!policy.opens("/new"));
+        assert!(!policy.opens("/unknown"));
+        assert!(policy.opens("/"));
     }
 }

@@ -11,7 +11,10 @@
 
 use async_trait::async_trait;
 use evows_core::config::Period;
-use evows_core::plugin::{Batch, BuildContext, BuildError, Sink, SinkError, SinkPlugin};
+use evows_core::delivery::{Delivery, Order};
+use evows_core::plugin::{
+    Batch, BuildContext, BuildError, Environment, Sink, SinkError, SinkPlugin,
+};
 use evows_core::register_sink;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -41,6 +44,14 @@ register_sink!(
 impl SinkPlugin for Blackhole {
     const NAME: &'static str = "blackhole";
     type Config = Config;
+
+    /// What is swallowed has no order.
+    fn delivery(_config: &Config, _environment: &Environment) -> Delivery {
+        Delivery {
+            order: Order::None,
+            ..Delivery::default()
+        }
+    }
 
     fn build(config: Config, _cx: &BuildContext) -> Result<Self, BuildError> {
         let delay = config.delay;

@@ -106,28 +106,23 @@ impl Sink for Stdout {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
-    use evows_core::Event;
+    use evows_core::Outcome;
     use evows_core::plugin::SinkErrorKind;
+    use evows_core::testing::{SinkHarness, event};
     use tokio::io::AsyncReadExt;
 
     use super::*;
 
-    fn event(envelope: &'static str) -> Event {
-        Event::parse(envelope.into(), SystemTime::UNIX_EPOCH).unwrap()
-    }
-
     #[tokio::test]
     async fn writes_a_line_per_event() {
         let (ours, mut theirs) = tokio::io::duplex(1024);
-        let sink = Stdout::new(ours);
-        let batch = [
+        let mut sink = SinkHarness::run(Stdout::new(ours), Delivery::default()).await;
+        let batch = vec![
             event(r#"{"event":"call","instance":"a"}"#),
             event("{\n\"event\":\"call\",\r\n\"instance\":\"b\"}"),
         ];
-        sink.send(Batch::of(&batch)).await.unwrap();
-        drop(sink);
+        assert_eq!(sink.deliver(batch).await, Outcome::Delivered);
+        assert_eq!(sink.stop().await.ended(Outcome::Delivered), 2);
         let mut text = String::new();
         theirs.read_to_string(&mut text).await.unwrap();
         assert_eq!(
@@ -140,12 +135,12 @@ mod tests {
     async fn fails_for_good_when_the_reader_is_gone() {
         let (ours, theirs) = tokio::io::duplex(1024);
         drop(theirs);
-        let sink = Stdout::new(ours);
-        let error = sink
-            .send(Batch::of(&[event(r#"{"event":"call","instance":"a"}"#)]))
-            .await
-            .unwrap_err();
+        let mut sink = SinkHarness::run(Stdout::new(ours), Delivery::default()).await;
+        let batch = vec![event(r#"{"event":"call","instance":"a"}"#)];
+        let error = sink.send(&batch).await.unwrap_err();
         assert_eq!(error.kind, SinkErrorKind::Permanent);
         assert_eq!(error.to_string(), "the reader of standard output is gone");
+        assert_eq!(sink.deliver(batch).await, Outcome::Failed);
+        assert_eq!(sink.attempts(), [1], "it is not tried again");
     }
 }

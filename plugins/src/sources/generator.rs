@@ -199,22 +199,16 @@ fn event(envelope: &Envelope, now: SystemTime) -> Event {
 
 #[cfg(test)]
 mod tests {
-    use evows_core::testing;
+    use evows_core::testing::{SourceHarness, context};
     use serde_json::Value;
     use tokio::time::Instant;
 
     use super::*;
 
     async fn generate(config: Config) -> Vec<Event> {
-        let context = testing::context("demo");
-        let source = Generator::build(config, &context).unwrap();
-        let (outlet, mut inlet) = testing::outlet();
-        let run = tokio::spawn(Box::new(source).run(outlet, Shutdown::new()));
-        let mut events = Vec::new();
-        while let Some(event) = inlet.receive().await {
-            events.push(event);
-        }
-        run.await.unwrap().unwrap();
+        let source = Generator::build(config, &context("demo")).unwrap();
+        let (events, ended) = SourceHarness::run(Box::new(source)).end().await;
+        ended.unwrap();
         events
     }
 

@@ -186,7 +186,7 @@ fn milliseconds(latency: &Histogram<u64>, quantile: f64) -> f64 {
 }
 
 /// The middle one, or the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.get(values.len() / 2)?;
     let other = values.get((values.len() - 1) / 2)?;

@@ -71,16 +71,27 @@ impl Watched {
 
     /// The CPU time that it has used, in user and system mode.
     pub(super) fn cpu(&self) -> Result<Duration> {
-        let stat = self.read("stat")?;
-        // The name, in parentheses, may hold anything; the fields are counted from behind it.
-        let fields = stat.rsplit_once(") ").map(|(_, fields)| fields);
-        let mut times = fields.ok_or_else(|| self.unreadable())?.split(' ').skip(11);
+        let stat = self.stat()?;
+        let mut times = stat.split(' ').skip(11);
         let mut next = || times.next().and_then(|ticks| ticks.parse::<u64>().ok());
         let ticks = next().zip(next()).map(|(user, system)| user + system);
         let hertz = rustix::param::clock_ticks_per_second();
         ticks
             .map(|ticks| Duration::from_millis(ticks * 1_000 / hertz))
             .ok_or_else(|| self.unreadable())
+    }
+
+    /// Whether it has ended and nobody has waited for it yet.
+    pub(super) fn has_ended(&self) -> Result<bool> {
+        Ok(self.stat()?.starts_with('Z'))
+    }
+
+    /// What its `stat` has from the state on.
+    fn stat(&self) -> Result<String> {
+        let stat = self.read("stat")?;
+        // The name, in parentheses, may hold anything; the fields are counted from behind it.
+        let fields = stat.rsplit_once(") ").map(|(_, fields)| fields.to_owned());
+        fields.ok_or_else(|| self.unreadable())
     }
 
     fn read(&self, file: &str) -> Result<String> {

@@ -4,16 +4,15 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use evows_core::access::{Access, Compat, Secret};
 use evows_core::config::{ServerConfig, Settings};
 use evows_core::http::{Host, Routes};
 use evows_core::hub::{ChannelName, Hub, Retention};
 use evows_core::metrics::Metrics;
 use evows_core::plugin::{
-    BuildContext, Environment, Instance, Instances, Lifecycle, LifecycleError, Shared, Transport,
-    TransportPlugin, Watcher,
+    BuildContext, Environment, Lifecycle, Shared, Transport, TransportPlugin,
 };
+use evows_core::testing::SomeInstances;
 use evows_core::{Shutdown, testing};
 use evows_transports::http::Server;
 use evows_transports::socketio::SocketIo;
@@ -28,9 +27,6 @@ pub(super) const TOKEN_A: &str = "token-of-a";
 
 /// What a test waits for comes long before that, or never.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Two instances, `a` and `b`.
-struct Two(Vec<Arc<Instance>>);
 
 /// A transport under test.
 pub(super) struct Running {
@@ -58,54 +54,6 @@ pub(super) struct Answer {
     pub(super) body: String,
 }
 
-// === impl Two ===
-
-impl Two {
-    fn new() -> Self {
-        let instance = |name: &str| Instance {
-            name: name.into(),
-            channel: channel(name),
-            token: Some(Secret::new(format!("token-of-{name}"))),
-            activated: true,
-            websocket: None,
-            integrations: Vec::new(),
-        };
-        Self(["a", "b"].map(|name| Arc::new(instance(name))).to_vec())
-    }
-}
-
-impl Instances for Two {
-    fn get(&self, name: &str) -> Option<Arc<Instance>> {
-        self.0
-            .iter()
-            .find(|instance| *instance.name == *name)
-            .cloned()
-    }
-
-    fn all(&self) -> Vec<Arc<Instance>> {
-        self.0.clone()
-    }
-
-    fn owner(&self, token: &str) -> Option<Arc<Instance>> {
-        let owns = |instance: &&Arc<Instance>| {
-            instance
-                .token
-                .as_ref()
-                .is_some_and(|own| own.matches(token))
-        };
-        self.0.iter().find(owns).cloned()
-    }
-}
-
-#[async_trait]
-impl Lifecycle for Two {
-    async fn start(&self) -> Result<(), LifecycleError> {
-        Ok(())
-    }
-
-    fn watch(&self, _watcher: Arc<dyn Watcher>) {}
-}
-
 // === impl Running ===
 
 impl Running {
@@ -121,7 +69,10 @@ impl Running {
         environment: &[(&str, &str)],
         retention: Retention,
     ) -> Self {
-        let lifecycle: Arc<dyn Lifecycle> = Arc::new(Two::new());
+        let two = SomeInstances::default()
+            .with_token("a", TOKEN_A)
+            .with_token("b", "token-of-b");
+        let lifecycle: Arc<dyn Lifecycle> = Arc::new(two);
         let access = Access::new(compat);
         access.set_global(Secret::new(KEY));
         access.set_lifecycle(Arc::clone(&lifecycle));

@@ -10,7 +10,7 @@ use crate::config::{EndConfig, InputConfig, MockConfig, OutputConfig, TestConfig
 /// What `evows explain` takes for the tests.
 pub(super) const NAME: &str = "tests";
 
-const SUMMARY: &str =
+pub(super) const SUMMARY: &str =
     "What is put into the pipeline and what must come out of it, for `evows test`.";
 
 const EXAMPLE: &str = r#"[[tests]]
@@ -30,8 +30,8 @@ pub(super) fn describe() -> String {
     let mut text = format!("{NAME}: {SUMMARY}\n");
     for (title, keys) in tables() {
         // Writing to a string cannot fail, here and below.
-        writeln!(text, "\n{title}").ok();
-        lines(&mut text, keys);
+        writeln!(text, "\n{}", title.replace('`', "")).ok();
+        lines(keys, &mut text);
     }
     text.push_str("\nExample\n");
     for line in EXAMPLE.lines() {
@@ -40,12 +40,12 @@ pub(super) fn describe() -> String {
     text
 }
 
-/// The keys as a part of a Markdown page.
-pub(super) fn section() -> String {
-    let mut text = format!("\n## Tests\n\n{SUMMARY}\n");
+/// The keys as a Markdown page, its heading at this level.
+pub(super) fn page(level: &str) -> String {
+    let mut text = format!("{level} Tests\n\n{SUMMARY}\n");
     for (title, keys) in tables() {
-        writeln!(text, "\n### {title}\n").ok();
-        table(&mut text, keys);
+        writeln!(text, "\n{level}# `{title}`\n").ok();
+        table(keys, &mut text);
     }
     writeln!(text, "\n```toml\n{}\n```", EXAMPLE.trim_end()).ok();
     text
@@ -61,7 +61,7 @@ fn tables() -> [(&'static str, Vec<Key>); 5] {
         ("[[tests.inputs]]", keys::<InputConfig>()),
         ("[[tests.outputs]]", keys::<OutputConfig>()),
         (
-            "[[tests.discards]], [[tests.failures]]",
+            "[[tests.discards]]` and `[[tests.failures]]",
             keys::<EndConfig>(),
         ),
         ("[tests.mocks.<id>]", keys::<MockConfig>()),

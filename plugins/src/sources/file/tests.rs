@@ -4,8 +4,7 @@ use std::fs;
 use std::io::Write;
 
 use evows_core::config::Settings;
-use evows_core::testing::{self, Inlet};
-use tokio::task::JoinHandle;
+use evows_core::testing::SourceHarness;
 
 use super::*;
 
@@ -15,11 +14,7 @@ struct Rig {
 }
 
 /// A source that runs.
-struct Run {
-    inlet: Inlet,
-    shutdown: Shutdown,
-    task: JoinHandle<Result<(), SourceError>>,
-}
+struct Run(SourceHarness);
 
 impl Rig {
     fn new() -> Self {
@@ -50,15 +45,8 @@ impl Rig {
         let path = self.path("in.ndjson");
         let config = Config { path, ..keys };
         let position = self.path("positions/in");
-        let source = Box::new(FileSource::new("in", &self.metrics, &config, position));
-        let (outlet, inlet) = testing::outlet();
-        let shutdown = Shutdown::new();
-        let task = tokio::spawn(source.run(outlet, shutdown.clone()));
-        Run {
-            inlet,
-            shutdown,
-            task,
-        }
+        let source = FileSource::new("in", &self.metrics, &config, position);
+        Run(SourceHarness::run(Box::new(source)))
     }
 
     fn position(&self) -> Option<Position> {
@@ -76,10 +64,8 @@ impl Rig {
 impl Run {
     /// Takes an event, and says how it ended.
     async fn take(&mut self, outcome: Outcome) -> String {
-        let event = self.inlet.receive().await.expect("the source goes on");
-        let instance = event.instance().to_owned();
-        event.settle(outcome);
-        instance
+        let taken = self.0.take(1, outcome).await;
+        taken[0].instance().to_owned()
     }
 
     async fn expect(&mut self, instances: &str) {
@@ -89,15 +75,15 @@ impl Run {
     }
 
     async fn stop(self) {
-        let begun = Instant::now();
-        self.shutdown.start();
-        self.task.await.unwrap().unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(1));
+        let (rest, ended) = self.0.stop().await;
+        ended.unwrap();
+        assert!(rest.is_empty(), "{rest:?}");
     }
 
-    async fn end(mut self) {
-        assert!(self.inlet.receive().await.is_none(), "more than expected");
-        self.task.await.unwrap().unwrap();
+    async fn end(self) {
+        let (rest, ended) = self.0.end().await;
+        ended.unwrap();
+        assert!(rest.is_empty(), "more than expected: {rest:?}");
     }
 }
 
@@ -125,7 +111,7 @@ async fn reads_to_the_end_and_goes_on_from_there() {
 #[tokio::test(start_paused = true)]
 async fn a_file_that_is_not_there_is_an_error_or_waited_for() {
     let rig = Rig::new();
-    let error = rig.run("follow = false").task.await.unwrap().unwrap_err();
+    let error = rig.run("follow = false").0.end().await.1.unwrap_err();
     assert!(error.to_string().starts_with("cannot read "), "{error}");
     let mut run = rig.run("start = \"end\"");
     sleep(POLL * 3).await;
@@ -294,11 +280,8 @@ async fn stops_soon_though_nobody_takes_its_events() {
     let rig = Rig::new();
     rig.add("in.ndjson", &lines("abc"));
     let mut run = rig.run("");
-    let held = run.inlet.receive().await.unwrap();
-    run.shutdown.start();
-    let begun = Instant::now();
-    run.task.await.unwrap().unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(1));
+    let held = run.0.receive().await.unwrap();
+    run.0.stop_untaken().await.unwrap();
     held.settle(Outcome::Delivered);
     assert_eq!(rig.position().unwrap().line, 1);
 }
@@ -320,7 +303,7 @@ async fn a_position_that_cannot_be_read_is_an_error_and_none_is_lost_that_cannot
     rig.add("in.ndjson", &lines("a"));
     fs::create_dir(rig.path("positions")).unwrap();
     fs::write(rig.path("positions/in"), "{").unwrap();
-    let error = rig.run("").task.await.unwrap().unwrap_err();
+    let error = rig.run("").0.end().await.1.unwrap_err();
     assert!(
         error
             .to_string()

@@ -1,0 +1,166 @@
+//! What plugins do when they run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+
+use super::{Built, Plugins};
+use crate::config::Settings;
+use crate::plugin::Policy;
+use crate::registry::{Kind, Registration};
+use crate::testing::{
+    FilterHarness, STOPS_WITHIN, SomeInstances, SourceHarness, context, corpus, policy, sink,
+};
+use crate::{Event, Outcome};
+
+/// How long a source may run before it is told to stop: it should be at work by then.
+const AT_WORK: Duration = Duration::from_millis(100);
+
+/// How often a source is tried that does not stop in time: a machine may be busy with something else for a second.
+const TRIES: usize = 3;
+
+/// A filter from its example ends every event of [`corpus`] exactly once, with ticks and a flush at the end.
+pub fn filters(plugins: &Plugins) {
+    plugins.of_kind(Kind::Filter).each(|plugin| {
+        let keys = Settings::from_text(plugin.example);
+        let Built::Filter(filter) = built(plugin)? else {
+            return Err("it is no filter".to_owned());
+        };
+        let mut harness = FilterHarness::new(filter, plugin.ports(&keys));
+        for event in corpus() {
+            harness.send(event);
+        }
+        harness.tick().tick().flush();
+        let (discarded, failed) = (harness.discarded(), harness.failed());
+        for (_, reason) in discarded.into_iter().chain(failed) {
+            let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            if reason.is_empty() || !reason.chars().all(is_plain) {
+                return Err(format!("the reason {reason:?} is not in `snake_case`"));
+            }
+        }
+        for event in harness.emitted() {
+            agrees(&event)?;
+        }
+        harness.finish();
+        Ok(())
+    });
+}
+
+/// A source that is told to stop does, whatever it was doing; if it ends before, well or with an error, that is fine as well.
+pub fn sources(plugins: &Plugins) {
+    plugins.of_kind(Kind::Source).each(|plugin| {
+        let mut late = None;
+        for _ in 0..TRIES {
+            let Built::Source(source) = built(plugin)? else {
+                return Err("it is no source".to_owned());
+            };
+            let runtime = runtime()?;
+            let stopped = runtime.block_on(async {
+                let mut harness = SourceHarness::run(source);
+                let at_work = async {
+                    while let Some(event) = harness.receive().await {
+                        event.settle(Outcome::Delivered);
+                    }
+                };
+                timeout(AT_WORK, at_work).await.ok();
+                harness.stops().await
+            });
+            // A read of the standard input may never end.
+            runtime.shutdown_background();
+            match stopped {
+                Ok(_) => return Ok(()),
+                Err(error) => late = Some(error),
+            }
+        }
+        late.map_or(Ok(()), |late| Err(late.to_owned()))
+    });
+}
+
+/// A sink that starts also stops, and no attempt at it may take forever unless it says so.
+pub fn sinks(plugins: &Plugins) {
+    plugins.of_kind(Kind::Sink).each(|plugin| {
+        let cx = context(plugin.name);
+        let keys = Settings::from_text(plugin.example);
+        if plugin.delivery(&keys, cx.environment()).timeout.is_zero() {
+            return Err("its delivery gives an attempt no time".to_owned());
+        }
+        let Built::Sink(built) = built(plugin)? else {
+            return Err("it is no sink".to_owned());
+        };
+        let runtime = runtime()?;
+        let stopped = runtime.block_on(sink::stops(&*built));
+        runtime.shutdown_background();
+        stopped.map_err(str::to_owned)
+    });
+}
+
+/// A transport without clients drains in the time that it is given and a second.
+pub fn transports(plugins: &Plugins) {
+    plugins.of_kind(Kind::Transport).each(|plugin| {
+        let runtime = runtime()?;
+        let Built::Transport(transport) = runtime.block_on(async { built(plugin) })? else {
+            return Err("it is no transport".to_owned());
+        };
+        let drained = runtime.block_on(async {
+            // That it does not start here says nothing about how it stops.
+            let started = timeout(STOPS_WITHIN, Arc::clone(&transport).start()).await;
+            if !matches!(started, Ok(Ok(()))) {
+                return Ok(());
+            }
+            let over = Duration::from_millis(50);
+            let drained = timeout(over + STOPS_WITHIN, transport.drain(over)).await;
+            match (drained, transport.clients()) {
+                (Err(_), _) => Err("`drain` runs on though there are no clients".to_owned()),
+                (_, 0) => Ok(()),
+                (_, clients) => Err(format!("it has {clients} clients, and nobody came")),
+            }
+        });
+        runtime.shutdown_background();
+        drained
+    });
+}
+
+/// A policy answers the same each time, adds each channel once, and takes none away.
+pub fn policies(plugins: &Plugins) {
+    plugins.of_kind(Kind::Policy).each(|plugin| {
+        let Built::Policy(policy) = built(plugin)? else {
+            return Err("it is no policy".to_owned());
+        };
+        let known = SomeInstances::default()
+            .subscribed("loja1", true, &["MESSAGES_UPSERT", "CALL"])
+            .unset("i");
+        for instances in [SomeInstances::default(), known] {
+            for event in corpus() {
+                policy::routed(&*policy as &dyn Policy, &event, &instances)?;
+            }
+        }
+        Ok(())
+    });
+}
+
+fn built(plugin: &Registration) -> Result<Built, String> {
+    Built::of(plugin, &context(plugin.name)).map_err(|error| error.to_string())
+}
+
+fn runtime() -> Result<Runtime, String> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| error.to_string())
+}
+
+/// Whether an event still is what its envelope says.
+fn agrees(event: &Event) -> Result<(), String> {
+    let text = || String::from_utf8_lossy(event.envelope()).into_owned();
+    let read = Event::parse(event.envelope().clone(), event.received_at());
+    let read =
+        read.map_err(|error| format!("what it emits is no envelope: {error}: {}", text()))?;
+    if (read.name(), read.instance()) == (event.name(), event.instance()) {
+        return Ok(());
+    }
+    let (name, instance) = (event.name(), event.instance());
+    Err(format!(
+        "the event `{name}` of `{instance}` has another one's envelope: {}",
+        text()
+    ))
+}
