@@ -67,8 +67,8 @@ pub use evows_core::{
 };
 pub use evows_core::{axum, bytes, clap, schemars, serde, serde_json, tokio, tracing};
 pub use evows_core::{
-    register_command, register_filter, register_lifecycle, register_policy, register_sink,
-    register_source, register_transport,
+    register_async_filter, register_command, register_filter, register_lifecycle, register_policy,
+    register_sink, register_source, register_transport,
 };
 #[doc(inline)]
 pub use evows_transports as transports;

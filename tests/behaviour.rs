@@ -15,6 +15,8 @@ mod behaviour {
     mod harness;
     mod history;
     mod inbound;
+    mod lookups;
+    mod media;
     mod new;
     mod pipelines;
     mod resume;

@@ -5,6 +5,7 @@
 //! `evows validate` runs; `build` neither does I/O nor spawns, so that a configuration can be rejected
 //! and leave nothing behind; I/O starts in `start` or `run`.
 
+mod async_filter;
 mod context;
 mod filter;
 mod lifecycle;
@@ -14,6 +15,7 @@ mod sink;
 mod source;
 mod transport;
 
+pub use self::async_filter::{AsyncFilter, AsyncFilterPlugin, Limits, Verdict};
 pub use self::context::{BuildContext, Environment, Mounted, Shared};
 pub use self::filter::{Emitter, Filter, FilterPlugin, Stage};
 pub use self::lifecycle::{

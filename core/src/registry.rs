@@ -12,9 +12,11 @@ use serde::de::DeserializeOwned;
 use crate::config::{Problem, Settings};
 use crate::delivery::Delivery;
 use crate::plugin::{
-    BuildContext, BuildError, Environment, Filter, FilterPlugin, Lifecycle, LifecyclePlugin,
-    Policy, PolicyPlugin, Sink, SinkPlugin, Source, SourcePlugin, Transport, TransportPlugin,
+    AsyncFilterPlugin, BuildContext, BuildError, Environment, FilterPlugin, Lifecycle,
+    LifecyclePlugin, Policy, PolicyPlugin, Sink, SinkPlugin, Source, SourcePlugin, Transport,
+    TransportPlugin,
 };
+use crate::topology::BuiltFilter;
 
 /// What a plugin is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,7 +74,7 @@ type Builder<T> = fn(&Settings, &BuildContext) -> Result<T, BuildError>;
 
 enum Build {
     Source(Builder<Box<dyn Source>>),
-    Filter(Builder<Box<dyn Filter>>),
+    Filter(Builder<BuiltFilter>),
     Sink(Builder<Box<dyn Sink>>),
     Transport(Builder<Arc<dyn Transport>>),
     Policy(Builder<Arc<dyn Policy>>),
@@ -258,7 +260,36 @@ impl Registration {
         example: &'static str,
         origin: Origin,
     ) -> Self {
-        let build = Build::Filter(|settings, cx| Ok(Box::new(P::build(read(settings)?, cx)?)));
+        let build = Build::Filter(|settings, cx| {
+            let filter = P::build(read(settings)?, cx)?;
+            Ok(BuiltFilter::Inline(Box::new(filter)))
+        });
+        let mut plugin = Self::new::<P::Config>(
+            Kind::Filter,
+            P::NAME,
+            summary,
+            example,
+            origin,
+            build,
+            |settings| check(settings, P::check),
+        );
+        plugin.hooks.ports = |settings| {
+            let config = settings.read::<P::Config>();
+            config.map(|config| P::ports(&config)).unwrap_or_default()
+        };
+        plugin
+    }
+
+    /// Registers an async filter. Use [`register_async_filter!`](crate::register_async_filter).
+    pub const fn async_filter<P: AsyncFilterPlugin>(
+        summary: &'static str,
+        example: &'static str,
+        origin: Origin,
+    ) -> Self {
+        let build = Build::Filter(|settings, cx| {
+            let filter = P::build(read(settings)?, cx)?;
+            Ok(BuiltFilter::Async(Arc::new(filter)))
+        });
         let mut plugin = Self::new::<P::Config>(
             Kind::Filter,
             P::NAME,
@@ -413,12 +444,12 @@ impl Registration {
         build(keys, cx)
     }
 
-    /// Builds a filter.
+    /// Builds a filter, of either sort.
     pub fn build_filter(
         &self,
         keys: &Settings,
         cx: &BuildContext,
-    ) -> Result<Box<dyn Filter>, BuildError> {
+    ) -> Result<BuiltFilter, BuildError> {
         let Build::Filter(build) = self.hooks.build else {
             return Err(self.is_not(Kind::Filter));
         };
@@ -502,6 +533,14 @@ macro_rules! register_source {
 macro_rules! register_filter {
     ($plugin:ty, summary = $summary:expr, example = $example:expr $(,)?) => {
         $crate::__register!(filter, $plugin, $summary, $example);
+    };
+}
+
+/// Registers an async filter: `register_async_filter!(Lookup, summary = "...", example = "");`.
+#[macro_export]
+macro_rules! register_async_filter {
+    ($plugin:ty, summary = $summary:expr, example = $example:expr $(,)?) => {
+        $crate::__register!(async_filter, $plugin, $summary, $example);
     };
 }
 

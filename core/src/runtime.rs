@@ -26,11 +26,11 @@ use crate::hub::{History, Hub};
 use crate::journal::{self, JournalError};
 use crate::metrics::Metrics;
 use crate::plugin::{
-    BuildError, Environment, Filter, Lifecycle, LifecycleError, Shared, Transport, TransportError,
+    BuildError, Environment, Lifecycle, LifecycleError, Shared, Transport, TransportError,
 };
 use crate::registry::{self, DuplicatePlugin};
 use crate::shutdown::Shutdown;
-use crate::topology::{GraphError, Part, Plan, Running};
+use crate::topology::{BuiltFilter, GraphError, Part, Plan, Running};
 use crate::{Outcome, Report};
 
 pub use self::embed::{EmbedError, Embedded};
@@ -179,7 +179,7 @@ pub(crate) fn share_for(
 pub(crate) fn filter(
     component: Component,
     shared: &Arc<Shared>,
-) -> Result<Part<Box<dyn Filter>>, StartError> {
+) -> Result<Part<BuiltFilter>, StartError> {
     build::filter(component, shared)
 }
 

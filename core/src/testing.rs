@@ -3,6 +3,7 @@
 //! | harness | what runs | what a test does |
 //! |---|---|---|
 //! | [`FilterHarness`] | a filter, as the topology calls it | feeds events, takes what came out; a lost event fails the test |
+//! | [`AsyncFilterHarness`] | a filter that does I/O, as its task calls it | feeds events, takes what came out, in order |
 //! | [`SourceHarness`] | a source on a task, its events caught | takes events, says how each one ended, stops the source |
 //! | [`SinkHarness`] | a sink behind core's delivery: batches, retries, time limits | delivers events, learns their outcome, counts attempts |
 //! | [`TransportHarness`] | a transport on a hub and a key of the test's | publishes, calls its routes or listens, drains |
@@ -15,6 +16,7 @@
 //! [`conformance`](mod@conformance) walks what a crate registers; `evows::testing::conformance!();` in a test module is all it takes.
 //! [`event`] makes an event, [`corpus`] many of all sorts, [`context`] a context to build any plugin in.
 
+mod async_filter;
 pub mod conformance;
 mod context;
 mod corpus;
@@ -29,6 +31,7 @@ mod sink;
 mod source;
 mod transport;
 
+pub use self::async_filter::AsyncFilterHarness;
 pub use self::context::{NoInstances, context, context_with, event};
 pub use self::corpus::corpus;
 pub use self::filter::FilterHarness;

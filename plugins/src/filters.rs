@@ -4,12 +4,16 @@ mod attached;
 pub mod bytes;
 pub mod debounce;
 pub mod dedupe;
+#[cfg(feature = "enrich")]
+pub mod enrich;
 pub mod events;
+pub mod fallback;
 #[cfg(feature = "jq")]
 mod jq;
 pub mod key;
 #[cfg(feature = "jq")]
 pub mod map;
+pub mod media;
 pub mod normalize;
 pub mod path;
 mod recent;

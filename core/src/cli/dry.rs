@@ -56,6 +56,7 @@ pub(super) fn run(
         mocks: &[],
         feeds: &feeds,
         until: None,
+        skips: true,
     };
     let run = match rehearsal.run()? {
         Ok(run) => run,

@@ -89,6 +89,7 @@ fn once(
             mocks: &case.mocks,
             feeds: &case.inputs,
             until: case.until,
+            skips: false,
         };
         let failures = match rehearsal.run()? {
             Ok(run) => judge(case, &run),

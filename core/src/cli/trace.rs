@@ -47,6 +47,7 @@ pub(super) fn run(options: &Options, path: &Path, environment: &Environment) -> 
         mocks: &[],
         feeds: &feeds,
         until: None,
+        skips: true,
     };
     let run = match rehearsal.run()? {
         Ok(run) => run,
@@ -122,6 +123,7 @@ impl Way<'_> {
                 Did::Discarded(reason) => ("discarded", None, Some((*reason).to_owned())),
                 Did::Failed(reason) => ("failed", None, Some((*reason).to_owned())),
                 Did::Held => ("held", None, None),
+                Did::Skipped => ("skipped", None, None),
                 Did::Delivered(_) => ("delivered", None, None),
                 Did::Refused(why) => ("refused", None, Some(why.clone())),
             };
@@ -180,6 +182,7 @@ fn what(did: &Did) -> Option<String> {
         Did::Discarded(reason) => format!("discarded: {reason}"),
         Did::Failed(reason) => format!("failed: {reason}"),
         Did::Held => "held".to_owned(),
+        Did::Skipped => "not asked, for it reaches out of the process".to_owned(),
         Did::Delivered(_) => "delivered".to_owned(),
         Did::Refused(why) => format!("refused: {why}"),
     })

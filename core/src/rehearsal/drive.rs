@@ -9,17 +9,17 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::ends::{Fails, Open, Taker};
-use super::observer::{Observed, Watched};
+use super::observer::{Observed, ObservedAsync, Watched};
 use super::record::{Recorder, Recording};
 use crate::config::{
     Component, Config, ErrorKind, Feed, FilterNode, Input, Mock, Pipeline, SinkNode,
 };
 use crate::delivery::Jitter;
 use crate::metrics::Metrics;
-use crate::plugin::{BuildError, Environment, Filter, Shared, Sink, Source};
+use crate::plugin::{BuildError, Environment, Shared, Sink, Source};
 use crate::runtime::{self, StartError};
 use crate::shutdown::{Report, Shutdown};
-use crate::topology::{FilterPart, Outlet, Part, Plan, SinkPart};
+use crate::topology::{BuiltFilter, FilterPart, Outlet, Part, Plan, SinkPart};
 use crate::{Event, EventId, Outcome, Receipt};
 
 /// How long the last events are waited for when nobody says how long.
@@ -40,6 +40,8 @@ pub(crate) struct Rehearsal<'a> {
     pub(crate) feeds: &'a [Feed],
     /// When the pipeline is stopped; when everything has ended without it.
     pub(crate) until: Option<Duration>,
+    /// Whether events pass a filter that reaches out of the process; they fail there otherwise, as `not_mocked`.
+    pub(crate) skips: bool,
 }
 
 /// What came of it.
@@ -179,7 +181,7 @@ impl Rehearsal<'_> {
             let ports = node.ports.clone();
             let part = self.filter(node, &shared)?;
             plan.filters.push(FilterPart {
-                part: observed(part, &watched, &recorder),
+                part: observed(part, &watched, &recorder, self.skips),
                 inputs,
                 ports,
             });
@@ -216,7 +218,7 @@ impl Rehearsal<'_> {
         &self,
         node: FilterNode,
         shared: &Arc<Shared>,
-    ) -> Result<Part<Box<dyn Filter>>, StartError> {
+    ) -> Result<Part<BuiltFilter>, StartError> {
         match self.mock_of(&node.component).and_then(stand_in) {
             Some(part) => Ok(part),
             None => runtime::filter(node.component, shared),
@@ -259,13 +261,13 @@ impl Rehearsal<'_> {
 }
 
 /// The filter that is in another's place.
-fn stand_in(mock: &Mock) -> Option<Part<Box<dyn Filter>>> {
+fn stand_in(mock: &Mock) -> Option<Part<BuiltFilter>> {
     match mock {
         #[cfg(feature = "jq")]
         Mock::Program(id, program) => {
             let program = Arc::clone(program);
-            let scripted = move || -> Box<dyn Filter> {
-                Box::new(super::program::Scripted(Arc::clone(&program)))
+            let scripted = move || {
+                BuiltFilter::Inline(Box::new(super::program::Scripted(Arc::clone(&program))))
             };
             Some(part(Arc::clone(id), scripted))
         }
@@ -284,14 +286,25 @@ fn part<T: 'static>(id: Arc<str>, make: impl Fn() -> T + Send + 'static) -> Part
 
 /// A filter that is watched, also when it is built again.
 fn observed(
-    part: Part<Box<dyn Filter>>,
+    part: Part<BuiltFilter>,
     watched: &Arc<Watched>,
     recorder: &Arc<Recorder>,
-) -> Part<Box<dyn Filter>> {
+    skips: bool,
+) -> Part<BuiltFilter> {
     let (watched, recorder) = (Arc::clone(watched), Arc::clone(recorder));
-    let observe = move |filter: Box<dyn Filter>| -> Box<dyn Filter> {
+    let observe = move |filter: BuiltFilter| {
         let (watched, recorder) = (Arc::clone(&watched), Arc::clone(&recorder));
-        Box::new(Observed::new(filter, watched, recorder))
+        match filter {
+            BuiltFilter::Inline(filter) => {
+                BuiltFilter::Inline(Box::new(Observed::new(filter, watched, recorder)))
+            }
+            BuiltFilter::Async(filter) => BuiltFilter::Async(Arc::new(ObservedAsync {
+                filter,
+                node: watched,
+                recorder,
+                skips,
+            })),
+        }
     };
     let mut rebuild = part.rebuild;
     Part {

@@ -9,7 +9,7 @@ pub(crate) fn fate<'s>(steps: impl IntoIterator<Item = &'s Step>) -> String {
     for step in steps {
         let node = &*step.node;
         let end = match &step.did {
-            Did::In(_) => continue,
+            Did::In(_) | Did::Skipped => continue,
             Did::Held => {
                 held.push(node);
                 continue;

@@ -3,15 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use super::record::{Did, Recorder};
-use crate::plugin::{Emitter, Filter, Stage};
+use crate::plugin::{AsyncFilter, BoxError, Emitter, Filter, Limits, Stage, Verdict};
+use crate::topology::NO_OUTPUT;
 use crate::{Event, EventId};
+
+/// The reason of events that reach a filter that is not asked.
+const NOT_MOCKED: &str = "not_mocked";
 
 /// Does what its filter does, and has every step written down.
 pub(super) struct Observed {
     filter: Box<dyn Filter>,
     node: Arc<Watched>,
     recorder: Arc<Recorder>,
+}
+
+/// The same for a filter that does I/O. One that reaches out of the process is not asked.
+pub(super) struct ObservedAsync {
+    pub(super) filter: Arc<dyn AsyncFilter>,
+    pub(super) node: Arc<Watched>,
+    pub(super) recorder: Arc<Recorder>,
+    /// Whether events pass one that is not asked; they fail otherwise.
+    pub(super) skips: bool,
 }
 
 /// The filter as its graph knows it.
@@ -102,6 +117,74 @@ impl Filter for Observed {
     }
 }
 
+// === impl ObservedAsync ===
+
+#[async_trait]
+impl AsyncFilter for ObservedAsync {
+    async fn start(&self) -> Result<(), BoxError> {
+        if self.filter.is_local() {
+            self.filter.start().await
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn apply(&self, event: &Event) -> Verdict {
+        let id = event.id();
+        self.note(id, Did::In(event.clone()));
+        if !self.filter.is_local() {
+            return self.in_its_place(event);
+        }
+        let panics = Panics {
+            node: &self.node,
+            recorder: &self.recorder,
+            event: id,
+        };
+        let verdict = self.filter.apply(event).await;
+        drop(panics);
+        self.noted(event, verdict)
+    }
+
+    fn timed_out(&self, event: &Event) -> Verdict {
+        self.noted(event, self.filter.timed_out(event))
+    }
+
+    fn limits(&self) -> Limits {
+        self.filter.limits()
+    }
+}
+
+impl ObservedAsync {
+    fn note(&self, event: EventId, did: Did) {
+        self.recorder.note(&self.node.id, event, did);
+    }
+
+    fn in_its_place(&self, event: &Event) -> Verdict {
+        if self.skips {
+            self.note(event.id(), Did::Skipped);
+            return self.noted(event, Verdict::Pass);
+        }
+        self.noted(event, Verdict::Fail(NOT_MOCKED))
+    }
+
+    fn noted(&self, event: &Event, verdict: Verdict) -> Verdict {
+        match &verdict {
+            Verdict::Pass => self.note(event.id(), self.node.out(None, event)),
+            Verdict::Emit(emitted) if emitted.is_empty() => {
+                self.note(event.id(), Did::Discarded(NO_OUTPUT));
+            }
+            Verdict::Emit(emitted) => {
+                for (port, emitted) in emitted {
+                    self.note(event.id(), self.node.out(*port, emitted));
+                }
+            }
+            Verdict::Discard(reason) => self.note(event.id(), Did::Discarded(reason)),
+            Verdict::Fail(reason) => self.note(event.id(), Did::Failed(reason)),
+        }
+        verdict
+    }
+}
+
 // === impl Between ===
 
 impl Between<'_, '_> {
@@ -113,12 +196,7 @@ impl Between<'_, '_> {
 
 impl Stage for Between<'_, '_> {
     fn emit(&mut self, event: Event, port: Option<usize>) {
-        let did = Did::Out {
-            port: port.and_then(|port| self.node.ports.get(port).cloned()),
-            event: event.clone(),
-            unread: !self.node.is_read(port),
-        };
-        self.note(event.id(), did);
+        self.note(event.id(), self.node.out(port, &event));
         match port {
             None => self.out.emit(event),
             Some(port) => self.out.emit_to(port, event),
@@ -139,6 +217,14 @@ impl Stage for Between<'_, '_> {
 // === impl Watched ===
 
 impl Watched {
+    fn out(&self, port: Option<usize>, event: &Event) -> Did {
+        Did::Out {
+            port: port.and_then(|port| self.ports.get(port).cloned()),
+            event: event.clone(),
+            unread: !self.is_read(port),
+        }
+    }
+
     fn is_read(&self, port: Option<usize>) -> bool {
         let output = port.map_or(0, |port| port + 1);
         self.read.get(output).copied().unwrap_or(false)

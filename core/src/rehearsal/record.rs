@@ -55,6 +55,8 @@ pub(crate) enum Did {
     Failed(&'static str),
     /// The filter kept it for later.
     Held,
+    /// The filter reaches out of the process, so it was not asked, and the event went on as it was.
+    Skipped,
     /// The sink has it.
     Delivered(Event),
     /// An attempt to deliver it failed.

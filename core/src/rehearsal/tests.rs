@@ -111,6 +111,7 @@ fn rehearse(config: &Config, case: &Case) -> Run {
         mocks: &case.mocks,
         feeds: &case.inputs,
         until: case.until,
+        skips: false,
     };
     rehearsal.run().unwrap().unwrap()
 }
@@ -132,6 +133,7 @@ fn steps(run: &Run) -> Vec<String> {
             Did::Discarded(reason) => format!("discarded {reason}"),
             Did::Failed(reason) => format!("failed {reason}"),
             Did::Held => "held".to_owned(),
+            Did::Skipped => "skipped".to_owned(),
             Did::Delivered(event) => format!("delivered {}", event.name()),
             Did::Refused(_) => "refused".to_owned(),
         };

@@ -6,11 +6,9 @@ use super::StartError;
 use super::slots::Slots;
 use crate::config::{Component, Config};
 use crate::http::{Mount, history};
-use crate::plugin::{
-    BuildContext, BuildError, Filter, Lifecycle, Mounted, Policy, Shared, Transport,
-};
+use crate::plugin::{BuildContext, BuildError, Lifecycle, Mounted, Policy, Shared, Transport};
 use crate::registry::Registration;
-use crate::topology::{FilterPart, Part, Plan, SinkPart};
+use crate::topology::{BuiltFilter, FilterPart, Part, Plan, SinkPart};
 
 /// What a configuration was built to.
 pub(super) struct Built {
@@ -99,7 +97,7 @@ pub(super) fn lifecycle(config: &Config, shared: &Arc<Shared>) -> Result<(), Sta
 pub(super) fn filter(
     component: Component,
     shared: &Arc<Shared>,
-) -> Result<Part<Box<dyn Filter>>, StartError> {
+) -> Result<Part<BuiltFilter>, StartError> {
     Builder::new(shared).part(component, Registration::build_filter)
 }
 

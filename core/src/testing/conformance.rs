@@ -32,8 +32,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::config::{Place, Settings};
-use crate::plugin::{BuildContext, BuildError, Filter, Lifecycle, Policy, Sink, Source, Transport};
+use crate::plugin::{BuildContext, BuildError, Lifecycle, Policy, Sink, Source, Transport};
 use crate::registry::{self, Kind, Registration};
+use crate::topology::BuiltFilter;
 
 pub use self::apart::apart;
 pub use self::described::options;
@@ -47,7 +48,7 @@ pub struct Plugins(Vec<&'static Registration>);
 /// A built plugin of any kind.
 pub(super) enum Built {
     Source(Box<dyn Source>),
-    Filter(Box<dyn Filter>),
+    Filter(BuiltFilter),
     Sink(Box<dyn Sink>),
     Transport(Arc<dyn Transport>),
     Policy(Arc<dyn Policy>),
@@ -69,8 +70,8 @@ macro_rules! __conformance {
         #[cfg(test)]
         mod conformance {
             $crate::__conformance!(@ $select $package
-                here names examples unknown_keys options policies filters;
-                apart no_io sources sinks transports;
+                here names examples unknown_keys options policies;
+                apart no_io sources filters sinks transports;
             );
         }
     };

@@ -1,7 +1,7 @@
 //! From a plan to segments and queues.
 //!
-//! A filter runs in the segment of what it reads. Only one whose inputs lie in different segments gets a
-//! queue, and a segment of its own behind it.
+//! A filter runs in the segment of what it reads. Only one whose inputs lie in different segments, or one that is
+//! async, gets a queue, and a segment of its own behind it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -70,7 +70,12 @@ impl Graph {
             });
             let first = homes.next();
             let segment = match first {
-                Some(first) if homes.all(|home| home == first) => first,
+                Some(first)
+                    if homes.all(|home| home == first)
+                        && !plan.filters[filter].part.built.is_async() =>
+                {
+                    first
+                }
                 _ => {
                     segments.push(Shape {
                         fed_by: Some(filter),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::config::{BufferConfig, Input};
 use crate::delivery::Delivery;
 use crate::journal::Journal;
-use crate::plugin::{BuildError, Filter, Sink, Source};
+use crate::plugin::{AsyncFilter, BuildError, Filter, Sink, Source};
 
 /// Builds a component again after it failed.
 pub type Rebuild<T> = Box<dyn FnMut() -> Result<T, BuildError> + Send>;
@@ -20,10 +20,18 @@ pub struct Part<T> {
     pub rebuild: Rebuild<T>,
 }
 
+/// A built filter of either sort.
+pub enum BuiltFilter {
+    /// One that runs on the task of what it reads.
+    Inline(Box<dyn Filter>),
+    /// One that gets a queue and a task of its own.
+    Async(Arc<dyn AsyncFilter>),
+}
+
 /// A filter in a plan.
 pub struct FilterPart {
     /// The filter.
-    pub part: Part<Box<dyn Filter>>,
+    pub part: Part<BuiltFilter>,
     /// What it reads.
     pub inputs: Vec<Input>,
     /// Its named ports, in the order of their numbers.
@@ -81,4 +89,13 @@ pub enum GraphError {
     /// Filters read each other in a circle.
     #[error("the filter `{0}` reads its own output, directly or through others")]
     Cycle(Arc<str>),
+}
+
+// === impl BuiltFilter ===
+
+impl BuiltFilter {
+    /// Whether it gets a task of its own.
+    pub(crate) fn is_async(&self) -> bool {
+        matches!(self, Self::Async(_))
+    }
 }

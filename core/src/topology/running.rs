@@ -6,10 +6,12 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::async_node::AsyncNode;
+use super::fanout::Output;
 use super::graph::{Graph, Reader};
 use super::ledger::Ledger;
 use super::node::Node;
-use super::plan::{GraphError, Plan};
+use super::plan::{BuiltFilter, GraphError, Part, Plan, Rebuild};
 use super::queue::{Receiver, Sender, queue};
 use super::segment::{Chain, Leaf, Segment};
 use super::supervise::supervise;
@@ -19,6 +21,7 @@ use crate::delivery::store::Store;
 use crate::delivery::worker::Worker;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
+use crate::plugin::{BuildError, Filter};
 use crate::registry::Kind;
 use crate::shutdown::{Report, Shutdown};
 
@@ -101,23 +104,32 @@ impl Plan {
                 }
             });
             let leaves = leaves.collect();
+            let mut front = None;
             let nodes = shape.nodes.into_iter().map(|(filter, outputs)| {
                 let part = filters[filter].take();
                 let part = part.expect("a filter runs in one segment").part;
-                Node::new(
-                    part.built,
-                    part.rebuild,
-                    outputs,
-                    Arc::clone(&filter_ledgers[filter]),
-                )
+                let ledger = Arc::clone(&filter_ledgers[filter]);
+                let (node, task) = node(part, outputs, ledger);
+                // The graph puts an async filter in front of its segment.
+                front = front.take().or(task);
+                node
             });
-            let chain = Chain::new(shape.root, nodes.collect(), leaves);
+            let nodes = nodes.collect();
+            let chain = Chain::new(shape.root, nodes, leaves);
             if let Some(filter) = shape.fed_by {
                 let queue = filter_queues[filter].as_mut();
                 let receiver = queue.and_then(|queue| queue.1.take());
                 let receiver = receiver.expect("a segment has one queue");
                 let segment = Arc::new(Segment::new(chain, None));
-                running.segments.spawn(segment.follow(receiver));
+                match front {
+                    Some(task) => {
+                        let cut = running.cut_sinks.clone();
+                        running.segments.spawn(task.run(segment, receiver, cut));
+                    }
+                    None => {
+                        running.segments.spawn(segment.follow(receiver));
+                    }
+                }
             } else if let Some(part) = sources.next() {
                 let ledger = ledger(&part.id, Kind::Source);
                 let segment = Arc::new(Segment::new(chain, Some(Arc::clone(&ledger))));
@@ -135,6 +147,32 @@ impl Plan {
         // The senders kept here go now: a queue ends with its segments.
         Ok(running)
     }
+}
+
+/// A filter in its segment; for an async one, also the task that feeds the segment.
+fn node(
+    part: Part<BuiltFilter>,
+    outputs: Vec<Output>,
+    ledger: Arc<Ledger>,
+) -> (Node, Option<AsyncNode>) {
+    match part.built {
+        BuiltFilter::Inline(built) => {
+            let node = Node::new(built, inline(part.rebuild), outputs, ledger);
+            (node, None)
+        }
+        BuiltFilter::Async(built) => {
+            let (task, node) = AsyncNode::new(part.id, built, part.rebuild, outputs, ledger);
+            (node, Some(task))
+        }
+    }
+}
+
+/// Builds a filter again that runs inline.
+fn inline(mut rebuild: Rebuild<BuiltFilter>) -> Rebuild<Box<dyn Filter>> {
+    Box::new(move || match rebuild()? {
+        BuiltFilter::Inline(filter) => Ok(filter),
+        BuiltFilter::Async(_) => Err(BuildError::new("the plugin is an async filter now")),
+    })
 }
 
 // === impl Running ===

@@ -1,5 +1,6 @@
 //! Behaviour of the graph as a whole.
 
+mod awaited;
 mod delivery;
 mod faults;
 mod law;

@@ -43,7 +43,7 @@ fn renumber(value: &mut Value, old: &[Bytes], kept: &mut Vec<Bytes>) {
 }
 
 /// The number in `{"_placeholder":true,"num":n}`.
-fn number(members: &Map<String, Value>) -> Option<usize> {
+pub(super) fn number(members: &Map<String, Value>) -> Option<usize> {
     let is_placeholder = members.len() == 2 && members.get("_placeholder")? == true;
     let number = members.get("num")?.as_u64()?;
     is_placeholder.then(|| usize::try_from(number).ok())?

@@ -6,8 +6,10 @@ use evows_core::Event;
 use evows_core::config::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+use super::path::Path;
 
 /// Keeps senders from making up keys that meet.
 static SEED: LazyLock<u64> = LazyLock::new(|| fastrand::u64(..));
@@ -20,7 +22,7 @@ static SEED: LazyLock<u64> = LazyLock::new(|| fastrand::u64(..));
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(inline)]
-pub struct Key(Vec<String>);
+pub struct Key(Vec<Path>);
 
 // === impl Key ===
 
@@ -32,19 +34,15 @@ impl Key {
 
     /// What is wrong with the paths, for a key of the configuration named `at`.
     pub fn check(&self, at: &str) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        for (index, path) in self.0.iter().enumerate() {
-            let reason = match path.as_str() {
-                "" => "it is empty",
-                path if path.split('.').any(str::is_empty) => "a name is missing beside a dot",
-                _ => continue,
-            };
-            let message = format!("`{path}` is not a path: {reason}");
-            let help = "write names with dots between them, such as \"instance\" or \"data.key.remoteJid\"";
+        let paths = self.0.iter().enumerate();
+        let many = paths.filter(|(_, path)| path.has_every());
+        many.map(|(index, path)| {
+            let message = format!("`{path}` has a `*`: a key has one value at each path");
+            let help = "write a path without one, such as \"instance\" or \"data.key.remoteJid\"";
             let problem = Problem::new("bad-path", message).help(help);
-            problems.push(problem.at_key(&format!("{at}.{index}")));
-        }
-        problems
+            problem.at_key(&format!("{at}.{index}"))
+        })
+        .collect()
     }
 
     /// The event's key, another one in every process.
@@ -62,25 +60,27 @@ impl Key {
 
 impl<const N: usize> From<[&str; N]> for Key {
     fn from(paths: [&str; N]) -> Self {
-        Self(paths.map(str::to_owned).into())
+        let parsed = paths.map(|path| path.parse().expect("keys in the code are paths"));
+        Self(parsed.into())
     }
 }
 
-fn hash_at(path: &str, event: &Event, seed: u64) -> u128 {
+fn hash_at(path: &Path, event: &Event, seed: u64) -> u128 {
     let hash = |text: &str| xxh3_128_with_seed(text.as_bytes(), seed);
-    match path {
+    let member = path.member();
+    match member {
         // These two need no look into the envelope.
-        "event" => return hash(event.name()),
-        "instance" => return hash(event.instance()),
+        Some("event") => return hash(event.name()),
+        Some("instance") => return hash(event.instance()),
         _ => {}
     }
-    let value = match walk(event.document(), path) {
+    let value = match path.get(event.document()) {
         Some(Value::String(text)) => hash(text),
         // Of another seed, so that "null" is not null.
         Some(value) => xxh3_128_with_seed(value.to_string().as_bytes(), !seed),
         None => xxh3_128_with_seed(b"null", !seed),
     };
-    if path != "data" {
+    if member != Some("data") {
         return value;
     }
     let attached = event.attachments().iter();
@@ -98,20 +98,9 @@ fn join(left: u128, right: u128, seed: u64) -> u128 {
     xxh3_128_with_seed(&both, seed)
 }
 
-/// What is at a path: names of members, or numbers of elements, with dots between them.
-fn walk<'a>(document: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
-    let mut names = path.split('.');
-    let first = document.get(names.next()?)?;
-    names.try_fold(first, |value, name| match value {
-        Value::Object(members) => members.get(name),
-        Value::Array(elements) => elements.get(name.parse::<usize>().ok()?),
-        _ => None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use evows_core::config::Place;
+    use evows_core::config::{Place, Settings};
     use evows_core::testing::event;
 
     use super::*;
@@ -167,14 +156,40 @@ mod tests {
     }
 
     #[test]
+    fn quoted_names_lead_to_a_value() {
+        let (one, other) = (
+            r#""data":{"a.b":1,"a":{"b":2}}"#,
+            r#""data":{"a.b":3,"a":{"b":2}}"#,
+        );
+        assert!(!same([r#"data."a.b""#], one, other));
+        assert!(same(["data.a.b"], one, other));
+    }
+
+    #[test]
     fn bad_paths_are_found_where_they_are() {
-        let key = Key::from(["instance", "", "data..id", "data."]);
-        let problems = key.check("key");
-        assert_eq!(problems.len(), 3);
-        assert_eq!(problems[0].message, "`` is not a path: it is empty");
-        for (problem, index) in problems.iter().zip(["1", "2", "3"]) {
-            let place = Place::Key(vec!["key".to_owned(), index.to_owned()]);
-            assert_eq!(problem.place, place);
+        #[derive(Debug, Deserialize)]
+        struct Config {
+            key: Key,
         }
+        let read = |text: &str| Settings::from_text(text).read::<Config>();
+        for path in ["", "data..id", "data."] {
+            let text = format!("key = ['instance', '{path}']");
+            let problems = read(&text).unwrap_err();
+            let Place::Span(span) = &problems[0].place else {
+                panic!("{problems:?}");
+            };
+            assert_eq!(text.get(span.clone()), Some(&*format!("'{path}'")));
+            assert!(
+                problems[0].message.contains("is not a path"),
+                "{problems:?}"
+            );
+        }
+        let problems = read("key = ['instance', 'data.*']")
+            .unwrap()
+            .key
+            .check("key");
+        let place = Place::Key(vec!["key".to_owned(), "1".to_owned()]);
+        assert_eq!(problems.len(), 1);
+        assert_eq!(problems[0].place, place);
     }
 }

@@ -72,6 +72,14 @@ impl Path {
         }
     }
 
+    /// The member of the envelope that it leads to, if it goes no further down.
+    pub fn member(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [Part::Name(name, _)] => Some(name),
+            _ => None,
+        }
+    }
+
     /// The path that goes on from here.
     #[must_use]
     pub fn join(&self, below: &Self) -> Self {

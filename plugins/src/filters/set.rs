@@ -159,7 +159,7 @@ fn add(path: Path, value: &Value, values: &mut Vec<(Path, Value)>, problems: &mu
 }
 
 /// The value with its dates as strings.
-fn plain(value: &Value) -> Value {
+pub(super) fn plain(value: &Value) -> Value {
     match value {
         Value::Array(items) => items.iter().map(plain).collect(),
         Value::Object(members) => match members.get(DATE) {

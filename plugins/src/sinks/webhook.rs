@@ -71,11 +71,8 @@
 mod answer;
 mod body;
 mod book;
-mod client;
 mod config;
-mod connector;
 mod endpoint;
-mod guard;
 mod settings;
 mod sign;
 
@@ -103,10 +100,9 @@ use flate2::write::GzEncoder;
 pub use self::config::{Config, Format};
 
 use self::book::{Book, Page, Wanted};
-use self::client::{Exchange, Failure, Http, Network};
 use self::endpoint::{Attempt, Endpoint};
-use self::guard::Guard;
 use self::sign::Secret;
+use crate::client::{self, Exchange, Failure, Guard, Http, Network, Take};
 
 /// The name of the global endpoint's destination.
 const GLOBAL: &str = "global";
@@ -267,7 +263,10 @@ impl Webhook {
             .map_err(|error| SinkError::permanent(told(&error)))?;
         let client = self.client.get();
         let client = client.ok_or_else(|| SinkError::disconnected("the sink has not started"))?;
-        let answer = match client.exchange(request, endpoint.trust).await {
+        let answer = match client
+            .exchange(request, endpoint.trust, Take::EXCERPT)
+            .await
+        {
             Ok(answer) => answer,
             Err(failure) => {
                 let message = told(&failure);

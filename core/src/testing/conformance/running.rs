@@ -8,11 +8,13 @@ use tokio::time::timeout;
 
 use super::{Built, Plugins};
 use crate::config::Settings;
-use crate::plugin::Policy;
+use crate::plugin::{AsyncFilter, Filter, Policy};
 use crate::registry::{Kind, Registration};
 use crate::testing::{
-    FilterHarness, STOPS_WITHIN, SomeInstances, SourceHarness, context, corpus, policy, sink,
+    AsyncFilterHarness, FilterHarness, STOPS_WITHIN, SomeInstances, SourceHarness, context, corpus,
+    policy, sink,
 };
+use crate::topology::BuiltFilter;
 use crate::{Event, Outcome};
 
 /// How long a source may run before it is told to stop: it should be at work by then.
@@ -21,31 +23,62 @@ const AT_WORK: Duration = Duration::from_millis(100);
 /// How often a source is tried that does not stop in time: a machine may be busy with something else for a second.
 const TRIES: usize = 3;
 
-/// A filter from its example ends every event of [`corpus`] exactly once, with ticks and a flush at the end.
+/// A filter from its example ends every event of [`corpus`] exactly once, with ticks and a flush at the end. One that is async
+/// is given them one by one, if it starts here.
 pub fn filters(plugins: &Plugins) {
     plugins.of_kind(Kind::Filter).each(|plugin| {
-        let keys = Settings::from_text(plugin.example);
+        let ports = plugin.ports(&Settings::from_text(plugin.example));
         let Built::Filter(filter) = built(plugin)? else {
             return Err("it is no filter".to_owned());
         };
-        let mut harness = FilterHarness::new(filter, plugin.ports(&keys));
-        for event in corpus() {
-            harness.send(event);
-        }
-        harness.tick().tick().flush();
-        let (discarded, failed) = (harness.discarded(), harness.failed());
-        for (_, reason) in discarded.into_iter().chain(failed) {
-            let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-            if reason.is_empty() || !reason.chars().all(is_plain) {
-                return Err(format!("the reason {reason:?} is not in `snake_case`"));
+        match filter {
+            BuiltFilter::Inline(filter) => inline(FilterHarness::new(filter, ports)),
+            BuiltFilter::Async(filter) => {
+                let runtime = runtime()?;
+                runtime.block_on(awaited(AsyncFilterHarness::new(filter, ports)))
             }
         }
-        for event in harness.emitted() {
-            agrees(&event)?;
-        }
-        harness.finish();
-        Ok(())
     });
+}
+
+fn inline(mut harness: FilterHarness<Box<dyn Filter>>) -> Result<(), String> {
+    for event in corpus() {
+        harness.send(event);
+    }
+    harness.tick().tick().flush();
+    are_labels(harness.discarded(), harness.failed())?;
+    for event in harness.emitted() {
+        agrees(&event)?;
+    }
+    harness.finish();
+    Ok(())
+}
+
+async fn awaited(mut harness: AsyncFilterHarness<Arc<dyn AsyncFilter>>) -> Result<(), String> {
+    // That it does not start here says nothing about what it does.
+    let started = timeout(STOPS_WITHIN, harness.filter().start()).await;
+    if !matches!(started, Ok(Ok(()))) {
+        return Ok(());
+    }
+    for event in corpus() {
+        // What it would ask is nowhere near, and need not answer.
+        timeout(AT_WORK, harness.send(event)).await.ok();
+    }
+    are_labels(harness.discarded(), harness.failed())?;
+    harness.emitted().iter().try_for_each(agrees)
+}
+
+fn are_labels(
+    discarded: Vec<(Event, &'static str)>,
+    failed: Vec<(Event, &'static str)>,
+) -> Result<(), String> {
+    for (_, reason) in discarded.into_iter().chain(failed) {
+        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if reason.is_empty() || !reason.chars().all(is_plain) {
+            return Err(format!("the reason {reason:?} is not in `snake_case`"));
+        }
+    }
+    Ok(())
 }
 
 /// A source that is told to stop does, whatever it was doing; if it ends before, well or with an error, that is fine as well.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::parts::{Deed, Fate, Log, Receipts, filter, sink, source};
+use super::parts::{Deed, Fate, Log, Pace, Receipts, paced, sink, source};
 use crate::config::Input;
 use crate::journal::{Memory, Retention};
 use crate::metrics::Metrics;
@@ -21,7 +21,7 @@ use crate::{Outcome, Report};
 struct Drawing {
     /// The batch sizes of each source.
     sources: Vec<Vec<usize>>,
-    filters: Vec<(Deed, Vec<usize>)>,
+    filters: Vec<(Deed, Pace, Vec<usize>)>,
     sinks: Vec<(Fate, Vec<usize>, bool, Keeping)>,
 }
 
@@ -58,7 +58,9 @@ fn drawings() -> impl Strategy<Value = Drawing> {
         Deed::FailFifth,
         Deed::Hold,
         Deed::PanicSeventh,
+        Deed::StallSixth,
     ]);
+    let paces = || proptest::sample::select(vec![Pace::Inline, Pace::Async]);
     let fates = proptest::sample::select(vec![
         Fate::Take,
         Fate::RefuseFourth,
@@ -67,7 +69,7 @@ fn drawings() -> impl Strategy<Value = Drawing> {
     ]);
     let picks = || proptest::collection::vec(0..100_usize, 1..4);
     let sources = proptest::collection::vec(proptest::collection::vec(0..12_usize, 0..6), 1..4);
-    let filters = proptest::collection::vec((deeds, picks()), 0..6);
+    let filters = proptest::collection::vec((deeds, paces(), picks()), 0..6);
     let keepings = proptest::sample::select(vec![
         Keeping::Queue,
         Keeping::Journal,
@@ -101,7 +103,7 @@ impl Drawing {
             picked
         };
         let mut filters = Vec::new();
-        for (index, (deed, picks)) in self.filters.iter().enumerate() {
+        for (index, (deed, _, picks)) in self.filters.iter().enumerate() {
             filters.push(pick(&outputs, picks));
             let id = format!("filter{index}");
             outputs.push((id.clone(), None));
@@ -141,10 +143,10 @@ impl Drawing {
             plan.sources.push(part);
             receipts.push(its);
         }
-        for (index, (inputs, (deed, _))) in filters.iter().zip(&self.filters).enumerate() {
+        for (index, (inputs, (deed, pace, _))) in filters.iter().zip(&self.filters).enumerate() {
             let inputs = inputs.iter().map(input).collect();
             plan.filters
-                .push(filter(&format!("filter{index}"), *deed, inputs));
+                .push(paced(&format!("filter{index}"), *deed, *pace, inputs));
         }
         let sinks = sinks.iter().zip(&self.sinks).enumerate();
         for (index, (inputs, (fate, _, required, keeping))) in sinks {
@@ -164,8 +166,17 @@ impl Drawing {
         (plan, receipts, logs)
     }
 
+    /// Whether a filter that runs inline does this.
     fn has(&self, deed: Deed) -> bool {
-        self.filters.iter().any(|(other, _)| *other == deed)
+        let mut inline = self
+            .filters
+            .iter()
+            .filter(|(_, pace, _)| *pace == Pace::Inline);
+        inline.any(|(other, ..)| *other == deed)
+    }
+
+    fn has_async(&self) -> bool {
+        self.filters.iter().any(|(_, pace, _)| *pace == Pace::Async)
     }
 }
 
@@ -251,7 +262,11 @@ impl<'a> Model<'a> {
     fn enter(&mut self, filter: usize, n: usize) -> Outcome {
         let id = format!("filter{filter}");
         let unnamed = (id.clone(), None);
-        match self.drawing.filters[filter].0 {
+        let (deed, pace, _) = &self.drawing.filters[filter];
+        let is_async = *pace == Pace::Async;
+        match deed {
+            Deed::PanicSeventh if is_async && n % 7 == 6 => self.end(&id, Outcome::Failed, "panic"),
+            Deed::StallSixth if is_async && n % 6 == 5 => self.end(&id, Outcome::Failed, "timeout"),
             Deed::DiscardOdd if n % 2 == 1 => self.end(&id, Outcome::Filtered, "odd"),
             Deed::FailFifth if n.is_multiple_of(5) => self.end(&id, Outcome::Failed, "fifth"),
             Deed::Spread if n % 3 == 1 => self.leave(&(id, Some("one")), n),
@@ -301,7 +316,7 @@ proptest! {
         check_components(&drawing, &report)?;
 
         // One source is one segment, whatever the graph: then every sink sees its order.
-        if drawing.sources.len() == 1 && !drawing.has(Deed::Hold) {
+        if drawing.sources.len() == 1 && !drawing.has(Deed::Hold) && !drawing.has_async() {
             for log in &logs {
                 prop_assert!(log.lock().is_sorted_by_key(|(_, n)| *n), "{:?}", log.lock());
             }

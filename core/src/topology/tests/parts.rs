@@ -8,8 +8,10 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use crate::config::{BufferConfig, Input, Size, WhenFull};
-use crate::plugin::{Batch, Emitter, Filter, Sink, SinkError, Source, SourceError};
-use crate::topology::{FilterPart, Outlet, Part, SinkPart};
+use crate::plugin::{
+    AsyncFilter, Batch, Emitter, Filter, Sink, SinkError, Source, SourceError, Verdict,
+};
+use crate::topology::{BuiltFilter, FilterPart, Outlet, Part, SinkPart};
 use crate::{Event, Receipt, Shutdown};
 
 /// What a sink got, in order: the source's name and the event's number.
@@ -30,6 +32,16 @@ pub(super) enum Deed {
     /// Holds three events before it lets go of them.
     Hold,
     PanicSeventh,
+    /// An async filter takes forever over it; one that is not async passes it.
+    StallSixth,
+}
+
+/// How a test filter runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    Inline,
+    /// On a task of its own, taking a while that differs from event to event.
+    Async,
 }
 
 /// What a test sink does, by the number of the event.
@@ -55,6 +67,9 @@ struct Does {
     deed: Deed,
     held: Vec<Event>,
 }
+
+/// The async filter that does the same.
+struct Awaits(Deed);
 
 struct Meets {
     fate: Fate,
@@ -89,11 +104,16 @@ pub(super) fn source(name: &str, batches: Vec<Vec<usize>>) -> (Part<Box<dyn Sour
 }
 
 pub(super) fn filter(name: &str, deed: Deed, inputs: Vec<Input>) -> FilterPart {
-    let build = move || {
-        Box::new(Does {
+    paced(name, deed, Pace::Inline, inputs)
+}
+
+pub(super) fn paced(name: &str, deed: Deed, pace: Pace, inputs: Vec<Input>) -> FilterPart {
+    let build = move || match pace {
+        Pace::Inline => BuiltFilter::Inline(Box::new(Does {
             deed,
             held: Vec::new(),
-        }) as Box<dyn Filter>
+        })),
+        Pace::Async => BuiltFilter::Async(Arc::new(Awaits(deed))),
     };
     let ports = match deed {
         Deed::Spread => vec!["one".to_owned(), "two".to_owned()],
@@ -194,6 +214,31 @@ impl Filter for Does {
 
     fn flush(&mut self, out: &mut Emitter<'_>) {
         self.held.drain(..).for_each(|event| out.emit(event));
+    }
+}
+
+// === impl Awaits ===
+
+#[async_trait]
+impl AsyncFilter for Awaits {
+    async fn apply(&self, event: &Event) -> Verdict {
+        let n = number(event);
+        if self.0 == Deed::StallSixth && n % 6 == 5 {
+            std::future::pending::<()>().await;
+        }
+        // Later ones are often ready before earlier ones.
+        let wait = (n * 7 % 5) as u64;
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        match self.0 {
+            Deed::DiscardOdd if n % 2 == 1 => Verdict::Discard("odd"),
+            Deed::FailFifth if n.is_multiple_of(5) => Verdict::Fail("fifth"),
+            Deed::PanicSeventh if n % 7 == 6 => panic!("the filter was told to"),
+            Deed::Spread if !n.is_multiple_of(3) => {
+                Verdict::Emit(vec![(Some(n % 3 - 1), event.clone())])
+            }
+            Deed::Duplicate => Verdict::Emit(vec![(None, event.clone()), (None, event.clone())]),
+            _ => Verdict::Pass,
+        }
     }
 }
 

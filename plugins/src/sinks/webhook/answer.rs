@@ -4,17 +4,10 @@ use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use evows_core::plugin::{SinkError, SinkErrorKind};
+use hyper::StatusCode;
 use hyper::header::{CONTENT_ENCODING, LOCATION, RETRY_AFTER};
-use hyper::{HeaderMap, StatusCode};
 
-/// What an endpoint answered.
-#[derive(Debug, Clone)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    /// The beginning of the body.
-    pub(super) body: Vec<u8>,
-}
+use crate::client::Answer;
 
 /// Characters of a body that are told.
 const TOLD: usize = 200;
@@ -82,6 +75,8 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
+    use hyper::HeaderMap;
+
     use super::super::settings::NON_RETRYABLE;
     use super::*;
 
@@ -90,6 +85,7 @@ mod tests {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
             body: Vec::new(),
+            is_whole: true,
         }
     }
 

@@ -15,6 +15,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::Value;
 
 use super::sign::{self, Secret};
+use crate::client::Trust;
 
 /// What Evolution sends beside its own headers, in its order.
 const ACCEPTED: &str = "application/json, text/plain, */*";
@@ -38,15 +39,6 @@ const ENCODED: &AsciiSet = &CONTROLS
     .add(b'`')
     .add(b'{')
     .add(b'}');
-
-/// Where a URL comes from, which is what it may lead to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trust {
-    /// From the file or the environment: anywhere.
-    Operator,
-    /// Set over the API: where the guard allows.
-    Guarded,
-}
 
 /// One place that events are posted to.
 pub(super) struct Endpoint {

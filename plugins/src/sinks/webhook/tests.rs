@@ -5,4 +5,3 @@ mod outcomes;
 mod plan;
 mod requests;
 mod rig;
-mod server;

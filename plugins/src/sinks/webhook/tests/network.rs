@@ -18,7 +18,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use super::rig::{LOCAL, Rig, event};
-use super::server::{Reply, Server};
+use crate::client::server::{Reply, Server};
 
 #[tokio::test]
 async fn a_connection_is_used_again() {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::super::{Config, Webhook};
 use super::rig::{LOCAL, Rig, event};
-use super::server::{OK, Reply, Server};
+use crate::client::server::{OK, Reply, Server};
 
 const GLOBAL: &str = "url = \"http://localhost/all\"\n";
 

@@ -19,12 +19,10 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::super::answer::Answer;
-use super::super::client::{Exchange, Failure};
-use super::super::endpoint::Trust;
 use super::super::{Config, Webhook};
 use super::rig::{LOCAL, Rig, event};
-use super::server::Server;
+use crate::client::server::Server;
+use crate::client::{Answer, Exchange, Failure, Take, Trust};
 
 /// Sends batches of one event, and hands out their receipts.
 struct Events(Vec<Event>, mpsc::UnboundedSender<Receipt>);
@@ -76,10 +74,16 @@ struct Broken(Mutex<Vec<(Instant, String)>>);
 
 #[async_trait]
 impl Exchange for Arc<Broken> {
-    async fn exchange(&self, request: Request<Full<Bytes>>, _: Trust) -> Result<Answer, Failure> {
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        _: Trust,
+        _: Take,
+    ) -> Result<Answer, Failure> {
         let id = request.headers()["webhook-id"].to_str().unwrap();
         self.0.lock().push((Instant::now(), id.to_owned()));
         Ok(Answer {
+            is_whole: true,
             status: StatusCode::INTERNAL_SERVER_ERROR,
             headers: HeaderMap::new(),
             body: Vec::new(),

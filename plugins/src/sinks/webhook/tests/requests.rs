@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use standardwebhooks::Webhook as Receiver;
 
 use super::rig::{LOCAL, Rig, event};
-use super::server::{Got, Server};
+use crate::client::server::{Got, Server};
 
 const OLD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const NEW: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";

@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// What is let through although it is not public.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Guard {
+pub(crate) struct Guard {
     cidrs: Vec<IpNet>,
     /// In lower case; one that begins with a dot stands for everything below.
     hosts: Vec<String>,
@@ -20,7 +20,7 @@ pub(super) struct Guard {
 #[error(
     "the URL leads to {address}, which is not a public address: `allow_cidrs` or `allow_hosts` can allow it"
 )]
-pub(super) struct Forbidden {
+pub(crate) struct Forbidden {
     address: IpAddr,
 }
 
@@ -67,7 +67,7 @@ const fn v6([a, b, c]: [u16; 3], prefix: u8) -> Ipv6Net {
 // === impl Guard ===
 
 impl Guard {
-    pub(super) fn new(cidrs: Vec<IpNet>, hosts: &[String]) -> Self {
+    pub(crate) fn new(cidrs: Vec<IpNet>, hosts: &[String]) -> Self {
         let hosts = hosts.iter().map(|host| {
             let host = host.strip_prefix('*').unwrap_or(host);
             host.trim_end_matches('.').to_ascii_lowercase()
@@ -77,7 +77,7 @@ impl Guard {
     }
 
     /// Whether this address, which `host` names or is, may be dialled.
-    pub(super) fn check(&self, host: &str, address: IpAddr) -> Result<(), Forbidden> {
+    pub(crate) fn check(&self, host: &str, address: IpAddr) -> Result<(), Forbidden> {
         // A mapped address is dialled as the one that it maps.
         let dialled = address.to_canonical();
         let is_allowed = self
@@ -92,7 +92,7 @@ impl Guard {
     }
 
     /// Those of the addresses of `host` that may be dialled; the error when there are only others.
-    pub(super) fn filter(
+    pub(crate) fn filter(
         &self,
         host: &str,
         addresses: Vec<SocketAddr>,

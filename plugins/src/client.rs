@@ -1,4 +1,9 @@
-//! The HTTP client: connections that are kept, HTTP/2 where the other side has it, proxies, and the guard.
+//! The HTTP client that plugins share: connections that are kept, HTTP/2 where the other side has it, proxies, and the guard.
+
+mod connector;
+mod guard;
+#[cfg(test)]
+pub(crate) mod server;
 
 use std::error::Error;
 use std::io;
@@ -10,9 +15,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use evows_core::plugin::Environment;
 use http_body_util::{BodyExt, Full};
-use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::PROXY_AUTHORIZATION;
+use hyper::{HeaderMap, Request, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::proxy::matcher::Matcher;
@@ -23,33 +28,56 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::answer::Answer;
-use super::connector::Connector;
-use super::endpoint::Trust;
-use super::guard::{Forbidden, Guard};
+use self::connector::Connector;
+pub(crate) use self::guard::{Forbidden, Guard};
 
-/// What of an answer's body is read, so that the connection can be used again.
-const DRAINED: usize = 16 * 1024;
-/// How long that may take: the status is there, and it alone says whether the event is delivered.
-const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// Where a URL comes from, which is what it may lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// From the file or the environment: anywhere.
+    Operator,
+    /// Set over the API: where the guard allows.
+    Guarded,
+}
+
+/// What was answered.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// The body, or its beginning.
+    pub(crate) body: Vec<u8>,
+    /// Whether that is all of it.
+    pub(crate) is_whole: bool,
+}
+
+/// What of an answer's body is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Take {
+    /// Bytes.
+    pub(crate) most: usize,
+    /// How long reading may take once the status is there.
+    pub(crate) within: Duration,
+}
 
 /// How long a connection is kept that nothing is sent on.
 const IDLE: Duration = Duration::from_secs(90);
 
 /// How requests are made: over the network, or as a test has it.
 #[async_trait]
-pub(super) trait Exchange: Send + Sync {
+pub(crate) trait Exchange: Send + Sync {
     /// Sends a request and reads the answer.
     async fn exchange(
         &self,
         request: Request<Full<Bytes>>,
         trust: Trust,
+        take: Take,
     ) -> Result<Answer, Failure>;
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// The guard does not let it through.
     #[error(transparent)]
     Forbidden(#[from] Forbidden),
@@ -63,17 +91,17 @@ pub(super) enum Failure {
 
 /// How the network is reached.
 #[derive(Debug, Clone)]
-pub(super) struct Network {
-    pub(super) guard: Arc<Guard>,
-    pub(super) proxies: Option<Arc<Matcher>>,
+pub(crate) struct Network {
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) proxies: Option<Arc<Matcher>>,
     /// Certificates that are trusted beside those of the system.
-    pub(super) ca_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 type Pool = Client<HttpsConnector<Connector>, Full<Bytes>>;
 
 /// The two pools: a connection that was made without the guard is never used for a URL that needs it.
-pub(super) struct Http {
+pub(crate) struct Http {
     open: Pool,
     guarded: Pool,
     proxies: Option<Arc<Matcher>>,
@@ -82,16 +110,43 @@ pub(super) struct Http {
 /// Why the certificates cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the certificates of `ca_file` {}: {reason}", .path.display())]
-pub(super) struct BadCertificates {
+pub(crate) struct BadCertificates {
     path: PathBuf,
     reason: String,
+}
+
+// === impl Network ===
+
+impl Network {
+    /// A network in which every URL comes from the file, so that there is nothing to guard.
+    pub(crate) fn of_operator(
+        proxy: bool,
+        ca_file: Option<PathBuf>,
+        environment: &Environment,
+    ) -> Self {
+        Self {
+            guard: Arc::default(),
+            proxies: proxy.then(|| Arc::new(proxies(environment))),
+            ca_file,
+        }
+    }
+}
+
+// === impl Take ===
+
+impl Take {
+    /// The beginning, of an answer whose status says it all: as much as it takes to use the connection again.
+    pub(crate) const EXCERPT: Self = Self {
+        most: 16 * 1024,
+        within: Duration::from_secs(2),
+    };
 }
 
 // === impl Http ===
 
 impl Http {
     /// Reads the certificates and makes the pools. Blocks.
-    pub(super) fn new(network: &Network) -> Result<Self, BadCertificates> {
+    pub(crate) fn new(network: &Network) -> Result<Self, BadCertificates> {
         let tls = tls(network.ca_file.as_deref())?;
         let pool = |guard| {
             let connector = Connector::new(guard, network.proxies.clone());
@@ -120,6 +175,7 @@ impl Exchange for Http {
         &self,
         mut request: Request<Full<Bytes>>,
         trust: Trust,
+        take: Take,
     ) -> Result<Answer, Failure> {
         // A proxy that requests are sent to as they are wants its password in each of them.
         if request.uri().scheme_str() == Some("http")
@@ -146,27 +202,38 @@ impl Exchange for Http {
             }
         })?;
         let (parts, body) = response.into_parts();
+        let (body, is_whole) = read(body, take).await;
         Ok(Answer {
             status: parts.status,
             headers: parts.headers,
-            body: drain(body).await,
+            body,
+            is_whole,
         })
     }
 }
 
-/// Reads what there is of a body, up to a point.
-async fn drain(mut body: Incoming) -> Vec<u8> {
+/// Reads what there is of a body, up to a point; and whether that is all of it.
+async fn read(mut body: Incoming, take: Take) -> (Vec<u8>, bool) {
     let mut read = Vec::new();
-    let until = Instant::now() + DRAIN_TIME;
-    while read.len() < DRAINED
-        && let Ok(Some(Ok(frame))) = timeout_at(until, body.frame()).await
-    {
-        if let Ok(data) = frame.into_data() {
-            let room = DRAINED - read.len();
-            read.extend_from_slice(&data[..data.len().min(room)]);
+    let until = Instant::now() + take.within;
+    while read.len() < take.most {
+        match timeout_at(until, body.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    let room = take.most - read.len();
+                    let cut = data.len() > room;
+                    read.extend_from_slice(&data[..data.len().min(room)]);
+                    if cut {
+                        return (read, false);
+                    }
+                }
+            }
+            Ok(None) => return (read, true),
+            Ok(Some(Err(_))) | Err(_) => return (read, false),
         }
     }
-    read
+    let is_whole = body.is_end_stream();
+    (read, is_whole)
 }
 
 fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, BadCertificates> {
@@ -191,7 +258,7 @@ fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, BadCertificates> {
         }
     } else if known == 0 {
         tracing::warn!(
-            "this system has no certificates of authorities, so that no `https://` URL can be posted to: install them (ca-certificates), or set `ca_file`"
+            "this system has no certificates of authorities, so that no `https://` URL can be reached: install them (ca-certificates), or set `ca_file`"
         );
     }
     let provider = Arc::new(ring::default_provider());
@@ -202,7 +269,7 @@ fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, BadCertificates> {
 }
 
 /// The proxies that the environment names.
-pub(super) fn proxies(environment: &Environment) -> Matcher {
+pub(crate) fn proxies(environment: &Environment) -> Matcher {
     // As curl has it: in a CGI program this would be a header of the request.
     let is_cgi = environment.get("REQUEST_METHOD").is_some();
     let read = |name: &str| {

@@ -31,7 +31,7 @@ type Guarded = Option<Arc<Guard>>;
 
 /// Makes connections.
 #[derive(Clone)]
-pub(super) struct Connector {
+pub(crate) struct Connector {
     guard: Guarded,
     straight: HttpConnector<Resolver>,
     /// To a proxy, which is the operator's and needs no guard.
@@ -41,10 +41,10 @@ pub(super) struct Connector {
 
 /// Finds the addresses of a name, and leaves out those that the guard does not let through.
 #[derive(Clone)]
-pub(super) struct Resolver(Guarded);
+pub(crate) struct Resolver(Guarded);
 
 /// A connection to the endpoint, or to a proxy that is sent requests for others.
-pub(super) struct Stream {
+pub(crate) struct Stream {
     io: TokioIo<TcpStream>,
     is_proxied: bool,
 }
@@ -55,7 +55,7 @@ type Resolving = Pin<Box<dyn Future<Output = Result<vec::IntoIter<SocketAddr>, B
 // === impl Connector ===
 
 impl Connector {
-    pub(super) fn new(guard: Guarded, proxies: Option<Arc<Matcher>>) -> Self {
+    pub(crate) fn new(guard: Guarded, proxies: Option<Arc<Matcher>>) -> Self {
         Self {
             straight: http(Resolver(guard.clone())),
             to_proxy: http(Resolver(None)),

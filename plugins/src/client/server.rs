@@ -13,25 +13,25 @@ use tokio::sync::mpsc;
 /// How long anything may take that should take no time.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
     requests: mpsc::UnboundedReceiver<Got>,
 }
 
 /// A request as it came.
 #[derive(Debug)]
-pub(super) struct Got {
+pub(crate) struct Got {
     /// Up to the empty line.
-    pub(super) head: String,
-    pub(super) body: Vec<u8>,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 /// What is answered; the head without its length, and the body.
 #[derive(Debug, Clone)]
-pub(super) struct Reply(pub(super) &'static str, pub(super) &'static str);
+pub(crate) struct Reply(pub(crate) &'static str, pub(crate) &'static str);
 
-pub(super) const OK: Reply = Reply("200 OK", "");
+pub(crate) const OK: Reply = Reply("200 OK", "");
 
 type Answers = Arc<dyn Fn(&Got) -> Option<Reply> + Send + Sync>;
 
@@ -39,12 +39,12 @@ type Answers = Arc<dyn Fn(&Got) -> Option<Reply> + Send + Sync>;
 
 impl Server {
     /// Answers 200 to everything.
-    pub(super) async fn ok() -> Self {
+    pub(crate) async fn ok() -> Self {
         Self::new(|_| Some(OK)).await
     }
 
     /// Answers what the function says; with `None` it never answers.
-    pub(super) async fn new(
+    pub(crate) async fn new(
         answers: impl Fn(&Got) -> Option<Reply> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -66,21 +66,21 @@ impl Server {
         }
     }
 
-    pub(super) fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    pub(super) async fn next(&mut self) -> Got {
+    pub(crate) async fn next(&mut self) -> Got {
         let got = tokio::time::timeout(PATIENCE, self.requests.recv()).await;
         got.expect("a request comes").expect("the server runs")
     }
 
     /// The requests that came and were not taken.
-    pub(super) fn left(&mut self) -> usize {
+    pub(crate) fn left(&mut self) -> usize {
         std::iter::from_fn(|| self.requests.try_recv().ok()).count()
     }
 
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 }
@@ -127,7 +127,7 @@ async fn serve(stream: TcpStream, requests: mpsc::UnboundedSender<Got>, answers:
 // === impl Got ===
 
 impl Got {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().skip(1);
         lines.find_map(|line| {
             let (key, value) = line.split_once(": ")?;
@@ -136,11 +136,11 @@ impl Got {
     }
 
     /// What stands behind `POST`.
-    pub(super) fn target(&self) -> &str {
+    pub(crate) fn target(&self) -> &str {
         self.head.split(' ').nth(1).unwrap()
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 }

@@ -1,0 +1,256 @@
+//! An async filter: a task between a queue and the segment that its verdicts feed.
+//!
+//! The first node of that segment stands for the filter. It does with each event what the verdict on it says,
+//! and so counts, routes and ends events as it does for a filter that runs inline.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt, StreamExt};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::fanout::Output;
+use super::ledger::Ledger;
+use super::node::{Node, PANIC};
+use super::plan::{BuiltFilter, Rebuild};
+use super::queue::{DEADLINE, Receiver};
+use super::segment::{CHUNK, Segment};
+use super::supervise::rebuild;
+use crate::Event;
+use crate::delivery::retry::{Backoff, RESTART};
+use crate::plugin::{AsyncFilter, BuildError, Emitter, Filter, Limits, Verdict};
+
+/// The reason of events that were answered with no event at all.
+pub(crate) const NO_OUTPUT: &str = "no_output";
+
+/// The verdicts on the events that the node is given next, in their order.
+type Verdicts = Arc<Mutex<VecDeque<Verdict>>>;
+
+/// Feeds a segment with what an async filter makes of the events of a queue.
+pub(crate) struct AsyncNode {
+    id: Arc<str>,
+    filter: Arc<dyn AsyncFilter>,
+    limits: Limits,
+    rebuild: Rebuild<BuiltFilter>,
+    backoff: Backoff,
+    ledger: Arc<Ledger>,
+    verdicts: Verdicts,
+    /// The events under way. Here, and not in the futures, so that they can be ended when those are dropped.
+    events: VecDeque<Event>,
+    at_work: FuturesOrdered<BoxFuture<'static, Result<Verdict, Panicked>>>,
+    /// The verdicts on the first of `events`, which are not passed on yet.
+    done: VecDeque<Verdict>,
+    /// How often the filter was built: a panic of an earlier one says nothing about this one.
+    built: usize,
+}
+
+/// The filter of this build panicked.
+struct Panicked(usize);
+
+/// What stands for the filter in its segment.
+struct Verdicted(Verdicts);
+
+/// What a task does next.
+enum Step {
+    Taken(bool),
+    Done(Option<Result<Verdict, Panicked>>),
+}
+
+// === impl AsyncNode ===
+
+impl AsyncNode {
+    /// The task's side and the segment's side of an async filter.
+    pub(crate) fn new(
+        id: Arc<str>,
+        filter: Arc<dyn AsyncFilter>,
+        rebuild: Rebuild<BuiltFilter>,
+        outputs: Vec<Output>,
+        ledger: Arc<Ledger>,
+    ) -> (Self, Node) {
+        let verdicts = Verdicts::default();
+        let shared = Arc::clone(&verdicts);
+        let stand_in = move || Box::new(Verdicted(Arc::clone(&shared))) as Box<dyn Filter>;
+        let (first, again) = (stand_in(), move || Ok::<_, BuildError>(stand_in()));
+        let node = Node::new(first, Box::new(again), outputs, Arc::clone(&ledger));
+        let limits = limits(&*filter);
+        let this = Self {
+            id,
+            filter,
+            limits,
+            rebuild,
+            backoff: Backoff::new(RESTART),
+            ledger,
+            verdicts,
+            events: VecDeque::new(),
+            at_work: FuturesOrdered::new(),
+            done: VecDeque::new(),
+            built: 0,
+        };
+        (this, node)
+    }
+
+    /// Feeds the segment until the queue ends, then finishes it. From `cut` on, every event fails at once.
+    pub(crate) async fn run(
+        mut self,
+        segment: Arc<Segment>,
+        mut queue: Receiver,
+        cut: CancellationToken,
+    ) {
+        let tickers = segment.start_ticking().await;
+        let work = self.work(&segment, &mut queue);
+        if cut.run_until_cancelled(work).await.is_none() {
+            self.at_work = FuturesOrdered::new();
+            let mut batch: Vec<Event> = self.events.drain(..).collect();
+            loop {
+                let turn = segment.turn().await;
+                for _ in &batch {
+                    let verdict = self.done.pop_front();
+                    let verdict = verdict.unwrap_or(Verdict::Fail(DEADLINE));
+                    self.verdicts.lock().push_back(verdict);
+                }
+                turn.push(batch.drain(..)).await;
+                if !queue.receive(&mut batch, CHUNK).await {
+                    break;
+                }
+            }
+        }
+        drop(tickers);
+        segment.finish().await;
+    }
+
+    /// Works until the queue ends and nothing is under way. Cancel safe: an event is in the queue, in
+    /// `events`, or with the segment.
+    async fn work(&mut self, segment: &Segment, queue: &mut Receiver) {
+        self.start().await;
+        let most = self.limits.concurrency.get();
+        let mut batch = Vec::with_capacity(most);
+        let mut open = true;
+        while open || !self.at_work.is_empty() {
+            let room = most.saturating_sub(self.events.len());
+            let step = tokio::select! {
+                done = self.at_work.next(), if !self.at_work.is_empty() => Step::Done(done),
+                more = queue.receive(&mut batch, room), if open && room > 0 => Step::Taken(more),
+            };
+            match step {
+                Step::Taken(more) => {
+                    open = more;
+                    for event in batch.drain(..) {
+                        self.at_work.push_back(self.apply(event.clone()));
+                        self.events.push_back(event);
+                    }
+                }
+                Step::Done(done) => self.pass_on(done, segment).await,
+            }
+        }
+    }
+
+    /// Passes on a verdict, and those that are there already behind it.
+    async fn pass_on(&mut self, first: Option<Result<Verdict, Panicked>>, segment: &Segment) {
+        let mut broken = false;
+        let mut next = first;
+        while let Some(result) = next {
+            self.done
+                .push_back(result.unwrap_or_else(|Panicked(built)| {
+                    broken |= built == self.built;
+                    Verdict::Fail(PANIC)
+                }));
+            next = self.at_work.next().now_or_never().flatten();
+        }
+        let turn = segment.turn().await;
+        let events: Vec<_> = self.events.drain(..self.done.len()).collect();
+        self.verdicts.lock().extend(self.done.drain(..));
+        turn.push(events).await;
+        if broken {
+            self.replace().await;
+        }
+    }
+
+    /// One call, bounded in time, whose panic is caught.
+    fn apply(&self, event: Event) -> BoxFuture<'static, Result<Verdict, Panicked>> {
+        let (filter, built, limit) = (Arc::clone(&self.filter), self.built, self.limits.timeout);
+        let call = async move {
+            match tokio::time::timeout(limit, filter.apply(&event)).await {
+                Ok(verdict) => verdict,
+                Err(_) => filter.timed_out(&event),
+            }
+        };
+        let caught = AssertUnwindSafe(call).catch_unwind();
+        caught
+            .map(move |result| result.map_err(|_| Panicked(built)))
+            .boxed()
+    }
+
+    /// Puts another filter in the place of one that panicked.
+    async fn replace(&mut self) {
+        tracing::error!(filter = &*self.id, "the filter panicked and is built again");
+        self.ledger.restarts.inc();
+        let built = rebuild(&mut self.rebuild, &self.id, &mut self.backoff).await;
+        if let BuiltFilter::Async(filter) = built {
+            self.limits = limits(&*filter);
+            self.filter = filter;
+        }
+        self.built += 1;
+        self.start().await;
+    }
+
+    /// Starts the filter, however long that takes.
+    async fn start(&mut self) {
+        loop {
+            let started = AssertUnwindSafe(self.filter.start()).catch_unwind();
+            let error = match started.await {
+                Ok(Ok(())) => break,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "it panicked".to_owned(),
+            };
+            let wait = self.backoff.next();
+            tracing::error!(
+                filter = &*self.id,
+                error,
+                ?wait,
+                "the filter cannot start; events wait"
+            );
+            tokio::time::sleep(wait).await;
+        }
+        self.backoff.reset();
+    }
+}
+
+fn limits(filter: &dyn AsyncFilter) -> Limits {
+    // One that panics here will be found out when it is called.
+    catch_unwind(AssertUnwindSafe(|| filter.limits())).unwrap_or_default()
+}
+
+// === impl Verdicted ===
+
+impl Filter for Verdicted {
+    fn apply(&mut self, mut event: Event, out: &mut Emitter<'_>) {
+        let verdict = self.0.lock().pop_front();
+        match verdict.expect("every event is given together with its verdict") {
+            Verdict::Pass => out.emit(event),
+            Verdict::Discard(reason) => out.discard(event, reason),
+            Verdict::Fail(reason) => out.fail(event, reason),
+            Verdict::Emit(mut emitted) => {
+                let Some((last_port, mut last)) = emitted.pop() else {
+                    return out.discard(event, NO_OUTPUT);
+                };
+                for (port, mut other) in emitted {
+                    other.give_handle(event.fork().take_handle());
+                    emit(other, port, out);
+                }
+                last.give_handle(event.take_handle());
+                emit(last, last_port, out);
+            }
+        }
+    }
+}
+
+fn emit(event: Event, port: Option<usize>, out: &mut Emitter<'_>) {
+    match port {
+        Some(port) => out.emit_to(port, event),
+        None => out.emit(event),
+    }
+}
