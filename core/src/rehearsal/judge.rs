@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::diff::{Style, arranged, contains, same, unified};
 use super::drive::{Fed, Run};
 use super::fate::fate;
+use super::observer::NOT_MOCKED;
 use super::record::Did;
 use crate::config::{Case, End, Expected, Period, Wanted, When};
 use crate::{Event, EventId, Outcome};
@@ -180,6 +181,14 @@ fn unexpected(case: &Case, run: &Run) -> Vec<Failure> {
             };
             let bad = matches!(outcome, Outcome::Failed | Outcome::Lost);
             if !bad || case.failures.iter().any(|end| is_expected(&end)) {
+                continue;
+            }
+            if *reason == NOT_MOCKED {
+                let id = &line.id;
+                failures.push(Failure {
+                    message: format!("`{id}` is not asked, for it reaches out of the process: say what it makes of events, with `[tests.mocks.{id}]` and a `program`"),
+                    ..Failure::default()
+                });
                 continue;
             }
             let what = match outcome {
