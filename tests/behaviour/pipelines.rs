@@ -161,6 +161,42 @@ outputs = [{ from = "out", count = 0 }]
 }
 
 #[test]
+fn nobody_is_asked_anything() {
+    let asked = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    asked.set_nonblocking(true).unwrap();
+    let config = format!(
+        r#"
+[sources.in]
+type = "stdin"
+[filters.customer]
+type = "enrich"
+inputs = ["in"]
+key = "instance"
+target = "data.customer"
+http = {{ url = "http://{}/{{key}}" }}
+[sinks.out]
+type = "blackhole"
+inputs = ["customer"]
+[[tests]]
+name = "it is asked"
+inputs = [{{ into = "in", event = '{CALL}' }}]
+outputs = [{{ from = "out", count = 1 }}]
+"#,
+        asked.local_addr().unwrap()
+    );
+    let folder = folder(&[("evows.toml", &config), ("event.json", CALL)]);
+    let output = evows(folder.path(), &["test"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let part = "say what it makes of events, with `[tests.mocks.customer]` and a `program`";
+    assert!(said.contains(part), "{said}");
+    let output = evows(folder.path(), &["trace", "event.json"]);
+    let said = text(&output.stdout);
+    assert!(said.contains("= delivered to `out`"), "{said}");
+    assert!(asked.accept().is_err(), "nobody came");
+}
+
+#[test]
 fn tests_may_stand_in_files_of_their_own_and_read_others_beside_them() {
     let folder = folder(&[("evows.toml", PIPELINE)]);
     fs::create_dir(folder.path().join("more")).unwrap();

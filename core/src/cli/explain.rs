@@ -1,5 +1,6 @@
 //! `evows explain`.
 
+mod cases;
 mod pages;
 
 use std::fmt::Write as _;
@@ -16,7 +17,7 @@ use crate::registry::{self, Kind, Registration};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
-    /// The plugin's name, or `kind/name` where two kinds share it.
+    /// The plugin's name, or `kind/name` where two kinds share it; or `tests`, for the keys of `[[tests]]`.
     #[arg(required_unless_present = "markdown")]
     plugin: Option<String>,
     /// Write every plugin as one Markdown page.
@@ -45,6 +46,10 @@ pub(super) fn run(options: &Options) -> io::Result<Exit> {
         output::print(&page())?;
         return Ok(Exit::Clean);
     };
+    if plugin == cases::NAME {
+        output::print(&cases::describe())?;
+        return Ok(Exit::Clean);
+    }
     let (kind, name) = match plugin.split_once('/') {
         Some((word, name)) => match list::kind(word) {
             Ok(kind) => (Some(kind), name),
@@ -100,9 +105,12 @@ fn page() -> String {
             writeln!(text, "\n```toml\n{}\n```", example(plugin).trim_end()).ok();
         }
     }
+    text.push('\n');
+    text.push_str(&cases::page("##"));
     text
 }
 
+/// Adds keys as a table in Markdown.
 fn table(keys: Vec<Key>, text: &mut String) {
     if !keys.is_empty() {
         text.push_str("| key | value | |\n|---|---|---|\n");
@@ -110,6 +118,16 @@ fn table(keys: Vec<Key>, text: &mut String) {
     for key in keys {
         let description = key.description.replace('\n', " ").replace('|', "\\|");
         writeln!(text, "| `{}` | {} | {description} |", key.name, key.facts).ok();
+    }
+}
+
+/// Adds keys as lines of text.
+fn lines(keys: Vec<Key>, text: &mut String) {
+    for key in keys {
+        writeln!(text, "  {} ({})", key.name, key.facts).ok();
+        for line in key.description.lines() {
+            writeln!(text, "      {line}").ok();
+        }
     }
 }
 
@@ -132,12 +150,7 @@ fn describe(plugin: &Registration) -> String {
     } else {
         text.push_str("\nKeys\n");
     }
-    for key in keys {
-        writeln!(text, "  {} ({})", key.name, key.facts).ok();
-        for line in key.description.lines() {
-            writeln!(text, "      {line}").ok();
-        }
-    }
+    lines(keys, &mut text);
     text.push_str("\nExample\n");
     for line in example(plugin).lines() {
         writeln!(text, "  {line}").ok();

@@ -13,7 +13,7 @@ use super::{Exit, complain};
 use crate::Event;
 use crate::config::Period;
 use crate::plugin::Environment;
-use crate::rehearsal::{Did, Fed, Rehearsal, Run, Step, Style, fate, unified};
+use crate::rehearsal::{Did, Fed, Rehearsal, Step, Style, fate, unified};
 
 /// Lines around a change.
 const CONTEXT: usize = 1;
@@ -31,7 +31,6 @@ pub(super) struct Options {
 
 /// The way of one event.
 struct Way<'r> {
-    run: &'r Run,
     fed: &'r Fed,
     steps: Vec<&'r Step>,
 }
@@ -63,12 +62,10 @@ pub(super) fn run(options: &Options, path: &Path, environment: &Environment) -> 
     } else {
         Style::Plain
     };
+    let mut events = run.recording.by_event();
     for (index, fed) in run.fed.iter().enumerate() {
-        let way = Way {
-            run: &run,
-            fed,
-            steps: run.recording.of(fed.id).collect(),
-        };
+        let steps = events.remove(&fed.id).unwrap_or_default();
+        let way = Way { fed, steps };
         let gap = if index > 0 { "\n" } else { "" };
         output::print(&match options.format {
             Format::Json => way.as_json(),
@@ -110,7 +107,7 @@ impl Way<'_> {
                 }
             }
         }
-        let fate = fate(&self.run.recording, self.fed.id);
+        let fate = fate(self.steps.iter().copied());
         writeln!(text, "  = {fate}").ok();
         text
     }

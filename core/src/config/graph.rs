@@ -83,6 +83,21 @@ pub(super) fn check(
     graph.problems
 }
 
+/// What is wrong with ids that are there twice.
+pub(super) fn duplicate_ids(vertices: &[&Vertex]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (index, vertex) in vertices.iter().enumerate() {
+        let mut earlier = vertices.iter().take(index);
+        if let Some(first) = earlier.find(|first| first.id == vertex.id) {
+            let message = format!("the id `{}` is taken: a {} has it", vertex.id, first.kind);
+            let problem = Problem::new(codes::DUPLICATE_ID, message)
+                .help("ids are unique over all sections, since inputs and metrics name them");
+            problems.push(problem.at_span(vertex.span.clone()));
+        }
+    }
+    problems
+}
+
 // === impl Graph ===
 
 impl<'v> Graph<'v> {

@@ -142,7 +142,7 @@ impl Loader<'_> {
             .chain(&transports)
             .map(|part| &part.vertex)
             .collect();
-        let mut problems = duplicate_ids(&vertices);
+        let mut problems = graph::duplicate_ids(&vertices);
         let others: Vec<_> = transports
             .iter()
             .map(|part| (Arc::clone(&part.vertex.id), Kind::Transport))
@@ -583,20 +583,6 @@ fn pipeline(graph: Vec<Vertex>, parts: Vec<(Option<Component>, SinkKeys)>) -> Pi
         }
     }
     pipeline
-}
-
-fn duplicate_ids(vertices: &[&Vertex]) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for (index, vertex) in vertices.iter().enumerate() {
-        let mut earlier = vertices.iter().take(index);
-        if let Some(first) = earlier.find(|first| first.id == vertex.id) {
-            let message = format!("the id `{}` is taken: a {} has it", vertex.id, first.kind);
-            let problem = Problem::new(codes::DUPLICATE_ID, message)
-                .help("ids are unique over all sections, since inputs and metrics name them");
-            problems.push(problem.at_span(vertex.span.clone()));
-        }
-    }
-    problems
 }
 
 #[cfg(test)]

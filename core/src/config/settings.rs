@@ -309,6 +309,26 @@ mod tests {
     }
 
     #[test]
+    fn others_take_the_place_of_some_and_problems_name_their_keys() {
+        let settings = settings("[a]\ntype = 'x'\nname = '${N}'\ncount = '${P:-12}'\nlist = [1]");
+        let others = |text: &str| settings.with_others(&text.parse().unwrap());
+        let read = others("name = 'costs ${N} and $5'\non = true").read::<Keys>();
+        assert_eq!(
+            read.unwrap(),
+            Keys {
+                // What is put there was read already.
+                name: "costs ${N} and $5".to_owned(),
+                count: 12,
+                on: true,
+                list: vec![1]
+            }
+        );
+        let problems = others("onn = true").read::<Keys>().unwrap_err();
+        assert_eq!(problems[0].code, codes::UNKNOWN_KEY);
+        assert_eq!(problems[0].place, Place::Key(vec!["onn".to_owned()]));
+    }
+
+    #[test]
     fn problems_of_a_table_name_its_keys() {
         let mut table = toml::Table::new();
         table.insert("name".to_owned(), "${S}".into());

@@ -1,13 +1,12 @@
 //! Where an event ended.
 
-use super::record::{Did, Recording};
-use crate::EventId;
+use super::record::{Did, Step};
 
-/// How an event and what was made of it ended, in a few words, each way once.
-pub(crate) fn fate(recording: &Recording, event: EventId) -> String {
+/// How an event, of which these are the steps, and what was made of it ended, in a few words, each way once.
+pub(crate) fn fate<'s>(steps: impl IntoIterator<Item = &'s Step>) -> String {
     let mut ends: Vec<String> = Vec::new();
     let mut held: Vec<&str> = Vec::new();
-    for step in recording.of(event) {
+    for step in steps {
         let node = &*step.node;
         let end = match &step.did {
             Did::In(_) | Did::Skipped => continue,

@@ -1,13 +1,16 @@
 //! Compares what came out with what a test wants.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::diff::{Style, arranged, contains, same, unified};
 use super::drive::{Fed, Run};
 use super::fate::fate;
+use super::observer::NOT_MOCKED;
 use super::record::Did;
 use crate::config::{Case, End, Expected, Period, Wanted, When};
-use crate::{Event, Outcome};
+use crate::{Event, EventId, Outcome};
 
 /// How many events are told of that did not get where they were wanted.
 const TOLD: usize = 8;
@@ -180,6 +183,14 @@ fn unexpected(case: &Case, run: &Run) -> Vec<Failure> {
             if !bad || case.failures.iter().any(|end| is_expected(&end)) {
                 continue;
             }
+            if *reason == NOT_MOCKED {
+                let id = &line.id;
+                failures.push(Failure {
+                    message: format!("`{id}` is not asked, for it reaches out of the process: say what it makes of events, with `[tests.mocks.{id}]` and a `program`"),
+                    ..Failure::default()
+                });
+                continue;
+            }
             let what = match outcome {
                 Outcome::Lost => "lost: a filter dropped it without a word".to_owned(),
                 _ => format!("failed: {reason}"),
@@ -199,7 +210,8 @@ fn unexpected(case: &Case, run: &Run) -> Vec<Failure> {
 
 /// Where the events ended that did not come out.
 fn others(run: &Run, came: &[&Event]) -> Vec<String> {
-    let missing = |fed: &&Fed| !came.iter().any(|event| event.id() == fed.id);
+    let came: HashSet<EventId> = came.iter().map(|event| event.id()).collect();
+    let missing = |fed: &&Fed| !came.contains(&fed.id);
     let all: Vec<&Fed> = run.fed.iter().filter(missing).collect();
     let tell = |fed: &&Fed| {
         format!(
@@ -208,7 +220,7 @@ fn others(run: &Run, came: &[&Event]) -> Vec<String> {
             fed.instance,
             fed.into,
             Period(fed.at),
-            fate(&run.recording, fed.id)
+            fate(run.recording.of(fed.id))
         )
     };
     let mut fates: Vec<String> = all.iter().take(TOLD).map(tell).collect();

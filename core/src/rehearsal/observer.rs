@@ -11,7 +11,7 @@ use crate::topology::NO_OUTPUT;
 use crate::{Event, EventId};
 
 /// The reason of events that reach a filter that is not asked.
-const NOT_MOCKED: &str = "not_mocked";
+pub(super) const NOT_MOCKED: &str = "not_mocked";
 
 /// Does what its filter does, and has every step written down.
 pub(super) struct Observed {

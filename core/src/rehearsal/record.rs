@@ -1,5 +1,6 @@
 //! What happened, step by step.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -98,6 +99,15 @@ impl Recorder {
 // === impl Recording ===
 
 impl Recording {
+    /// The steps of each event.
+    pub(crate) fn by_event(&self) -> HashMap<EventId, Vec<&Step>> {
+        let mut events: HashMap<EventId, Vec<&Step>> = HashMap::new();
+        for step in &self.steps {
+            events.entry(step.event).or_default().push(step);
+        }
+        events
+    }
+
     /// The steps of one event.
     pub(crate) fn of(&self, event: EventId) -> impl Iterator<Item = &Step> {
         self.steps.iter().filter(move |step| step.event == event)

@@ -176,7 +176,7 @@ fn every_step_is_written_down_and_every_run_is_the_same() {
     let fates: Vec<String> = run
         .fed
         .iter()
-        .map(|fed| fate(&run.recording, fed.id))
+        .map(|fed| fate(run.recording.of(fed.id)))
         .collect();
     assert_eq!(
         fates,

@@ -1,14 +1,14 @@
-//! The reference as a folder: a page for each plugin, and an index.
+//! The reference as a folder: a page for each plugin, one for tests, and an index.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{fs, io};
 
-use super::{example, keys_of, table};
+use super::{cases, example, keys_of, table};
 use crate::cli::list;
 use crate::registry::{self, Kind, Registration};
 
-/// Writes `README.md` and `<kind>/<name>.md` below `folder`. With the sources at hand, a page begins with what the plugin's file says
+/// Writes `README.md`, `tests.md` and `<kind>/<name>.md` below `folder`. With the sources at hand, a page begins with what the plugin's file says
 /// of it. Pages of plugins that are gone are left alone.
 pub(super) fn write(folder: &Path, sources: Option<&Path>) -> io::Result<()> {
     let mut index = String::from(
@@ -30,6 +30,13 @@ pub(super) fn write(folder: &Path, sources: Option<&Path>) -> io::Result<()> {
             fs::write(path, page(plugin, sources)?)?;
         }
     }
+    let tests = cases::SUMMARY;
+    writeln!(
+        index,
+        "\n## Beside plugins\n\n- [`[[tests]]`](tests.md): {tests}"
+    )
+    .ok();
+    fs::write(folder.join("tests.md"), cases::page("#"))?;
     fs::write(folder.join("README.md"), index)
 }
 

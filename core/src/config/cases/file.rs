@@ -126,33 +126,31 @@ pub fn envelopes(text: &str) -> Result<Vec<Arc<str>>, String> {
 
     let mut found: Vec<Arc<str>> = Vec::new();
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
-    loop {
-        let begin = values.byte_offset();
-        let before = text.get(..begin).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let raw = match values.next() {
-            None => return Ok(found),
-            Some(Ok(raw)) => raw.get(),
-            Some(Err(error)) => return Err(format!("this is not JSON: {error}")),
+    let (mut line, mut counted) = (1, 0);
+    while let Some(value) = values.next() {
+        let raw = match value {
+            Ok(raw) => raw.get(),
+            Err(error) => return Err(format!("this is not JSON: {error}")),
         };
-        let in_list = raw.starts_with('[');
-        let list: Vec<&RawValue> = if in_list {
-            serde_json::from_str(raw).map_err(|error| format!("line {line}: {error}"))?
+        // The lines in front of it; each is counted once.
+        let begin = values.byte_offset().saturating_sub(raw.len());
+        let before = text.get(counted..begin).unwrap_or_default();
+        line += before.matches('\n').count();
+        counted = begin;
+        let wrong = |why: String| format!("line {line}: {why}");
+        if raw.starts_with('[') {
+            let list: Vec<&RawValue> =
+                serde_json::from_str(raw).map_err(|error| wrong(error.to_string()))?;
+            for one in list {
+                is_envelope(one.get()).map_err(wrong)?;
+                found.push(one.get().into());
+            }
         } else {
-            Vec::new()
-        };
-        let all = list.iter().map(|one| one.get());
-        for one in all.chain((!in_list).then_some(raw)) {
-            let at = text.get(begin..).map_or(0, |rest| {
-                rest.chars()
-                    .take_while(|c| c.is_whitespace())
-                    .filter(|c| *c == '\n')
-                    .count()
-            });
-            is_envelope(one).map_err(|why| format!("line {}: {why}", line + at))?;
-            found.push(one.into());
+            is_envelope(raw).map_err(wrong)?;
+            found.push(raw.into());
         }
     }
+    Ok(found)
 }
 
 /// Whether a text is an envelope; the error says why not.
