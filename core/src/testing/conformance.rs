@@ -18,8 +18,9 @@
 //! | [`transports`] | without clients a drain ends in time |
 //! | [`policies`] | channels are added, each once, and the same ones each time |
 //!
-//! What they do not see: a system call that leaves nothing behind (whether a file exists, a datagram sent); of the rest, where
-//! there is no `/proc`, all but new files in the current folder; and whatever depends on keys that are not in the example.
+//! What they do not see: I/O that is done once in a process and not in each build; a system call that leaves nothing behind
+//! (whether a file exists, a datagram sent); of the rest, where there is no `/proc`, all but new files in the current folder; and
+//! whatever depends on keys that are not in the example.
 
 mod apart;
 mod described;
