@@ -287,6 +287,7 @@ fn says_what_is_wrong() {
         ("paths = ['a']\nmode = 'hash'", "needs a secret"),
         ("phones = true\nsecret = 'short'", "too short"),
         ("paths = ['instance']", "routing needs"),
+        ("paths = ['.data.x']", "no dot stands in front"),
         ("phones = 'hush'", "\"mask\", \"hash\" or \"drop\""),
     ] {
         let problems = FilterHarness::<Redact>::problems(keys);
