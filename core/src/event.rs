@@ -157,8 +157,8 @@ impl Event {
     }
 
     /// The envelope as a JSON document, parsed on first use and shared by all copies. Where a string has half of a character, which
-    /// JSON allows (RFC 8259, 8.2), there is U+FFFD. Empty when the envelope is nested deeper than 127 levels, which is read by
-    /// nobody here.
+    /// JSON allows (RFC 8259, 8.2), there is U+FFFD. Empty when the envelope is nested deeper than 127 levels, or has a number
+    /// that no double holds, such as `1e400`: both are read by nobody here. Numbers of more than 64 bits have the precision of a double.
     pub fn document(&self) -> &Map<String, Value> {
         self.inner.document.get_or_init(|| {
             let envelope = self.inner.envelope.get();

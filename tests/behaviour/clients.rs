@@ -26,6 +26,7 @@ on_every_engine!(
     reserved_event_names_do_not_disconnect_a_client,
     what_clients_send_is_ignored,
     more_attachments_than_a_client_takes_do_not_disconnect_it,
+    placeholders_of_no_attachment_do_not_disconnect_a_client,
     a_burst_reaches_a_client_that_reads,
 );
 
@@ -494,6 +495,21 @@ async fn what_clients_send_is_ignored(engine: &str) {
     evows.post(&message("loja1", "1")).await;
     each_gets_ids(&mut clients, &["1"]).await;
     none_was_disconnected(&clients);
+}
+
+async fn placeholders_of_no_attachment_do_not_disconnect_a_client(engine: &str) {
+    let evows = Setup::policy("global").engine(engine).start().await;
+    let mut roots = nodes(&evows, "/").await;
+    for number in [99, 0] {
+        let data = json!({"a": {"0": 1}, "b": {"_placeholder": true, "num": number}});
+        let poison = envelope("poison", "loja1", &data);
+        evows.post(&poison).await;
+        each_gets(&mut roots, &poison).await;
+    }
+    let next = envelope("next", "loja1", &json!({}));
+    evows.post(&next).await;
+    each_gets(&mut roots, &next).await;
+    none_was_disconnected(&roots);
 }
 
 async fn more_attachments_than_a_client_takes_do_not_disconnect_it(engine: &str) {

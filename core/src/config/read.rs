@@ -263,6 +263,12 @@ fn missing_field(message: &str) -> Option<&str> {
 
 /// How to write a string that looks like what was expected.
 fn rewrite(key: Option<&str>, expected: &str, found: &str) -> Option<String> {
+    if let Some(number) = found.strip_prefix("integer ")
+        && expected.starts_with("a duration")
+    {
+        let number = number.trim_matches('`');
+        return Some(format!("with its unit: `{} = \"{number}s\"`", key?));
+    }
     let string = found.strip_prefix("string ")?;
     if expected == "an array" {
         return Some(format!("write `{} = [{string}]`", key?));

@@ -17,10 +17,10 @@ pub(super) fn tidy(mut event: Event) -> Event {
         return event;
     }
     let mut kept = Vec::new();
-    let attachments = event.attachments().to_vec();
+    let mut attachments: Vec<_> = event.attachments().iter().cloned().map(Some).collect();
     event.edit(|document| {
         let values = document.values_mut();
-        values.for_each(|value| renumber(value, &attachments, &mut kept));
+        values.for_each(|value| renumber(value, &mut attachments, &mut kept));
     });
     event.with_attachments(kept)
 }
@@ -31,14 +31,23 @@ pub(super) fn is_readable(event: &Event) -> bool {
     !event.document().is_empty()
 }
 
-fn renumber(value: &mut Value, old: &[Bytes], kept: &mut Vec<Bytes>) {
+/// Each attachment has one place: a second one that names it is none any more, or it would name another attachment.
+fn renumber(value: &mut Value, old: &mut [Option<Bytes>], kept: &mut Vec<Bytes>) {
     match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| renumber(item, old, kept)),
-        Value::Object(members) => match number(members).and_then(|number| old.get(number)) {
-            Some(bytes) => {
-                members.insert("num".to_owned(), kept.len().into());
-                kept.push(bytes.clone());
-            }
+        Value::Array(items) => {
+            let items = items.iter_mut();
+            items.for_each(|item| renumber(item, old, kept));
+        }
+        Value::Object(members) => match number(members).and_then(|number| old.get_mut(number)) {
+            Some(bytes) => match bytes.take() {
+                Some(bytes) => {
+                    members.insert("num".to_owned(), kept.len().into());
+                    kept.push(bytes);
+                }
+                None => {
+                    members.insert("_placeholder".to_owned(), false.into());
+                }
+            },
             None => members
                 .values_mut()
                 .for_each(|value| renumber(value, old, kept)),
@@ -74,6 +83,25 @@ mod tests {
         assert_eq!(event.attachments(), [Bytes::from_static(b"one")]);
         assert_eq!(event.document()["data"][0]["num"], 0);
         assert_eq!(event.document()["data"][1]["num"], 9);
+    }
+
+    #[test]
+    fn an_attachment_has_one_place() {
+        let envelope = r#"{"event":"e","instance":"i","data":[{"_placeholder":true,"num":1},{"_placeholder":true,"num":1},{"_placeholder":true,"num":0}]}"#;
+        let attachments = vec![Bytes::from_static(b"zero"), Bytes::from_static(b"one")];
+        let event = edit(
+            testing::event(envelope).with_attachments(attachments),
+            |_| {},
+        );
+        assert_eq!(
+            event.attachments(),
+            [Bytes::from_static(b"one"), Bytes::from_static(b"zero")]
+        );
+        let data = event.document()["data"].to_string();
+        assert_eq!(
+            data,
+            r#"[{"_placeholder":true,"num":0},{"_placeholder":false,"num":1},{"_placeholder":true,"num":1}]"#
+        );
     }
 
     #[test]

@@ -19,6 +19,9 @@
 //! placeholders of attachments that the event has. Everything else in the envelope stays as it is written, and an event without
 //! such fields keeps its bytes. Base64 looks like any text: it is not converted back.
 //!
+//! An attachment has one place, the first placeholder with its number. With `to = "attachments"` an event stays as it is when it
+//! has placeholders of attachments that it does not have, or would get more than 1,000 attachments.
+//!
 //! The Socket.IO sinks convert by themselves (`binary`), and the sink `webhook` puts attachments back as indexed objects. This
 //! filter is for other sinks, and for what is kept on disk, which gets smaller by it.
 
@@ -145,6 +148,17 @@ mod tests {
             assert_eq!(made.envelope(), event.envelope(), "{to}");
             assert_eq!(made.attachments(), event.attachments(), "{to}");
         }
+    }
+
+    #[test]
+    fn a_made_up_placeholder_gets_no_bytes() {
+        let text = r#"{"event":"e","instance":"i","data":{"a":{"0":1,"1":2},"b":{"_placeholder":true,"num":0}}}"#;
+        let made = run("base64", run("attachments", testing::event(text)));
+        assert_eq!(
+            made.document()["data"].to_string(),
+            r#"{"a":"AQI=","b":{"_placeholder":true,"num":0}}"#
+        );
+        assert_eq!(made.attachments().len(), 0);
     }
 
     #[test]

@@ -18,7 +18,8 @@ static SEED: LazyLock<u64> = LazyLock::new(|| fastrand::u64(..));
 /// the same key; a path that is not there counts as null.
 ///
 /// Values are compared as they are written: `1` is not `1.0`, nor is an object with its members in another order the
-/// same. `data` as a whole includes the attachments.
+/// same. `data` as a whole includes the attachments. An envelope that cannot be read (nested more than 127 deep, or with a
+/// number that no double holds) is, at any path but `event` and `instance`, the same as one of the same bytes only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(inline)]
@@ -74,7 +75,10 @@ fn hash_at(path: &Path, event: &Event, seed: u64) -> u128 {
         Some("instance") => return hash(event.instance()),
         _ => {}
     }
-    let value = match path.get(event.document()) {
+    let document = event.document();
+    let value = match path.get(document) {
+        // What nobody can read must not pass for what is not there: one such event would be the same as any other.
+        _ if document.is_empty() => xxh3_128_with_seed(event.envelope(), !seed),
         Some(Value::String(text)) => hash(text),
         // Of another seed, so that "null" is not null.
         Some(value) => xxh3_128_with_seed(value.to_string().as_bytes(), !seed),
@@ -153,6 +157,20 @@ mod tests {
         let (data, x) = (Key::from(["data"]), Key::from(["x"]));
         assert_ne!(data.of(&plain), data.of(&attached));
         assert_eq!(x.of(&plain), x.of(&attached));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_the_same_as_its_own_bytes_only() {
+        let deep = |leaf: u8| {
+            let (open, close) = ("[".repeat(200), "]".repeat(200));
+            format!(r#""data":{open}{leaf}{close}"#)
+        };
+        for path in ["data", "data.key.id"] {
+            assert!(!same([path], &deep(1), &deep(2)));
+            assert!(same([path], &deep(1), &deep(1)));
+            assert!(!same([path], r#""data":[1e400,1]"#, r#""data":[1e400,2]"#));
+        }
+        assert!(same(["instance"], &deep(1), &deep(2)));
     }
 
     #[test]

@@ -70,7 +70,7 @@
 //! | `store_failed` | the folder or the store does not take it |
 //! | `timeout` | it takes longer than `timeout` |
 //! | `not_base64` | a `base64` to be stored is none |
-//! | `unreadable` | the envelope is nested more than 127 deep |
+//! | `unreadable` | the envelope is nested more than 127 deep, or has a number that no double holds, such as `1e400` |
 
 mod find;
 mod names;

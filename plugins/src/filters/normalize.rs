@@ -20,12 +20,14 @@
 //! | `deletes` | A `messages.delete` that is a bare key gets the shape of the other kind, as far as it goes: `{"key":{...},"status":"DELETED"}`. | 1.5 |
 //! | `arrays` | `contacts.upsert`, `contacts.update`, `chats.upsert` and `chats.update` always have an array, of one where it was an object. | 1.5 |
 //! | `participants` | In `group-participants.update`, participants are always objects, `{"id":"..."}`; a `jid` in `participantsData` is always a string, and a `phoneNumber` never `"[object Object]"`. | 1.5, 6.1 #17 |
-//! | `addressing` | Where `remoteJid` is a `@lid` and `remoteJidAlt` the phone number's id, they change places, the device is cut off, and `addressingMode` is `"pn"`, as from Evolution 2.4. Likewise `participant` and `participantAlt`. | 1.5 |
+//! | `addressing` | Where `remoteJid` is a `@lid` and `remoteJidAlt` the phone number's id, they change places, as from Evolution 2.4. The device of a phone number's id, `:3`, is cut off, and `addressingMode` becomes `"pn"` where the sender is a number. Likewise `participant` and `participantAlt`. | 1.5 |
 //! | `int64` | `{"low":n,"high":n,"unsigned":b}` becomes the number; beyond 2^53 the digits as a string. | 1.4 |
 //! | `utc_timestamp` | The member `date_time_utc` is added: true UTC, such as `"2025-10-21T17:20:39.016Z"`. `date_time` is the server's wall clock in spite of its `Z`, and stays as it is. With `date_time_tz` it is converted; otherwise `data.messageTimestamp` is taken, and events without one get nothing. | 1.3 |
 //!
-//! An event to which nothing is done keeps its bytes. An envelope that cannot be edited (nested more than 127 deep, or with half of
-//! a surrogate pair) passes as it is.
+//! An event to which nothing is done keeps its bytes.
+//! An envelope that cannot be edited (nested more than 127 deep, or with a number that no double holds, such as `1e400`) passes as
+//! it is. In one that is changed, numbers elsewhere may be written another way (`1e2` as `100.0`), those beyond 64 bits with
+//! the precision of a double, and half of a surrogate pair becomes U+FFFD.
 //!
 //! Not done: an edit that `messages.update` reports as `DELETED` (6.1 #18) cannot be told from a deletion. Zones with summer time
 //! (`America/New_York`) have hours that are there twice, so `date_time_tz` is an offset. For bytes there is the filter `bytes`.
@@ -49,6 +51,9 @@ const POLYMORPHIC: [&str; 4] = [
     "chats.update",
 ];
 
+/// What ids of phone numbers end with.
+const NUMBER: &str = "@s.whatsapp.net";
+
 /// Irons out what Evolution's events have that clients stumble over.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -66,7 +71,7 @@ pub struct Config {
     pub arrays: bool,
     /// Whether participants in `group-participants.update` are always objects (contract 1.5).
     pub participants: bool,
-    /// Whether a `remoteJid` that is a `@lid` changes places with its `remoteJidAlt` (contract 1.5).
+    /// Whether a `remoteJid` that is a `@lid` changes places with its `remoteJidAlt`, and numbers lose their device (contract 1.5).
     pub addressing: bool,
     /// Whether `{low, high, unsigned}` becomes a number (contract 1.4).
     pub int64: bool,
@@ -253,9 +258,7 @@ fn participants(data: &mut Value) -> bool {
         let Some(members) = item.as_object_mut() else {
             continue;
         };
-        let Some(Value::Object(participant)) = members.get("jid").cloned() else {
-            continue;
-        };
+        let participant = members.get("jid").cloned().unwrap_or_default();
         let text = |key| {
             participant
                 .get(key)
@@ -305,26 +308,42 @@ fn message(data: &mut Value) -> bool {
     };
     let remote = change_places(key, "remoteJid", "remoteJidAlt");
     let participant = change_places(key, "participant", "participantAlt");
-    if remote || participant {
+    let is_cut = cut_device(key, "remoteJid") | cut_device(key, "participant");
+    // In a group, who writes is the participant.
+    let mut senders = ["participant", "remoteJid"]
+        .into_iter()
+        .filter_map(|name| key.get(name)?.as_str());
+    let sender = senders.find(|id| !id.is_empty());
+    let is_number = sender.is_some_and(|id| id.ends_with(NUMBER));
+    let mode = key.get("addressingMode").and_then(Value::as_str);
+    let is_wrong = is_number && mode.is_some_and(|mode| mode != "pn");
+    if remote || participant || is_wrong {
         key.insert("addressingMode".to_owned(), "pn".into());
     }
-    remote || participant
+    remote || participant || is_cut || is_wrong
+}
+
+/// Takes the device out of a phone number's id; an agent, `_1`, stays.
+fn cut_device(key: &mut Map<String, Value>, name: &str) -> bool {
+    let user = key.get(name).and_then(Value::as_str);
+    let user = user.and_then(|id| id.strip_suffix(NUMBER));
+    let Some((user, _)) = user.and_then(|user| user.split_once(':')) else {
+        return false;
+    };
+    let number = format!("{user}{NUMBER}");
+    key.insert(name.to_owned(), number.into());
+    true
 }
 
 fn change_places(key: &mut Map<String, Value>, name: &str, alternative: &str) -> bool {
-    const NUMBER: &str = "@s.whatsapp.net";
     let text = |name: &str| key.get(name).and_then(Value::as_str);
     let (Some(lid), Some(number)) = (text(name), text(alternative)) else {
         return false;
     };
-    let Some(user) = number
-        .strip_suffix(NUMBER)
-        .filter(|_| lid.ends_with("@lid"))
-    else {
+    if !(lid.ends_with("@lid") && number.ends_with(NUMBER)) {
         return false;
-    };
-    let user = user.split(':').next().unwrap_or_default();
-    let (lid, number) = (lid.to_owned(), format!("{user}{NUMBER}"));
+    }
+    let (lid, number) = (lid.to_owned(), number.to_owned());
     key.insert(name.to_owned(), number.into());
     key.insert(alternative.to_owned(), lid.into());
     true

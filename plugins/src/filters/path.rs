@@ -330,6 +330,9 @@ fn parse(text: &str) -> Result<Vec<Part>, &'static str> {
     if text.is_empty() {
         return Err("it is empty");
     }
+    if text.starts_with('.') {
+        return Err("no dot stands in front of it, it begins with a name");
+    }
     let mut parts = Vec::new();
     let mut rest = text;
     loop {

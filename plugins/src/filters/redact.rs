@@ -26,26 +26,35 @@
 //!
 //! `jids`: in every string and in every member's name, digits in front of `@` and one of WhatsApp's servers: `s.whatsapp.net`,
 //! `c.us`, `g.us`, `lid`, `hosted`, `hosted.lid`, `broadcast`, `newsletter`, `bot` (contract 1.5: `sender`, `remoteJid`,
-//! `participant`, those that end with `Alt`, mentions, presences, and so on). Server and device stay:
-//! `5511988887777:3@s.whatsapp.net` becomes `*********7777:3@s.whatsapp.net`. Ids of fewer than 5 digits are WhatsApp's own.
+//! `participant`, those that end with `Alt`, mentions, presences, and so on). In addresses `@` may be `%40`. Server and device
+//! stay: `5511988887777:3@s.whatsapp.net` becomes `*********7777:3@s.whatsapp.net`. Ids of fewer than 5 digits are WhatsApp's
+//! own. Members whose names look the same when hidden get a number in front, `2*`.
 //!
 //! `phones`: phone numbers in ids of the servers `s.whatsapp.net` and `c.us` and in those of old groups, unless `jids` is on; and
-//! in every string 10 to 15 digits in a row with no letter or digit next to them, with or without `+`. Behind a `+` the digits
-//! may have spaces, dots, hyphens and brackets between them; without a `+`, `(11) 98888-7777` is not found. The hash is that of the digits, and so the same as that of the id.
+//! in every string 10 to 15 digits in a row with no letter or digit behind them, with or without `+`. In front of them may be a
+//! word, `ID5511988887777` or `user_5511988887777`, but not letters and digits mixed, as in message ids; times that touch a word,
+//! such as `IMG_20251021142039`, are none. Behind a `+` the digits may have spaces, dots, hyphens and brackets between them;
+//! without a `+`, `(11) 98888-7777` is not found. The hash is that of the digits, and so the same as that of the id.
 //! Numbers that are not strings are none, nor are the values of members whose name says that they are something else: `id`,
-//! `keyId`, `url`, `base64`, times and the like; only ids are looked for there.
+//! `keyId`, `url`, `base64`, times and the like; only ids, and the numbers of `wa.me/`, `phone=` and `tel:`, are looked for there.
 //!
-//! `message_text`: what people wrote: `conversation`, `text`, `caption`, `title`, `description`, `name`, `vcard`, `speechToText` and
-//! the like, wherever they are inside of `message`, `editedMessage`, `quotedMessage` or `pollUpdates`. Media are not: name
-//! `data.message.base64` and so on in `paths`.
+//! `message_text`: every string inside of `message`, `editedMessage`, `quotedMessage`, `pollUpdates` and `contextInfo`, and the
+//! coordinates of places. What stays is what nobody wrote: ids and keys (`id`, `keyId`, `stanzaId`, `participant`, `voters`, what
+//! ends with `Jid`, ...), hashes (`fileSha256`, `messageSecret`, ...), times, `mimetype`, `fileLength`, `status`, `type` and what
+//! ends with `Type`, `directPath`, `mediaUrl`, and a `url` on one of WhatsApp's servers. So do media and their thumbnails: name
+//! `data.message.base64` and so on in `paths`. A `message` that is text itself, as in errors, is none.
 //!
 //! `paths`: the values that are there, with all that is in them, by `mode`. Ids and phone numbers are treated as above.
 //!
-//! The members `event`, `instance` and `instanceName` are never changed: routing needs them. Other events keep their bytes. One
-//! whose envelope is JSON that cannot be edited (nested more than 127 deep, or with half of a surrogate pair) fails as
-//! `unreadable`, because nobody knows what is in it.
+//! The members `event`, `instance` and `instanceName` are never changed: routing needs them. Other events keep their bytes; in one
+//! that is changed, numbers elsewhere may be written another way (`1e2` as `100.0`), those beyond 64 bits with the precision of a
+//! double, and half of a surrogate pair becomes U+FFFD. One whose envelope cannot be edited (nested more than 127 deep, or with a
+//! number that no double holds, such as `1e400`) fails as `unreadable`, because nobody knows what is in it.
 
+mod names;
 mod scan;
+
+use std::collections::HashMap;
 
 use evows_core::config::Problem;
 use evows_core::plugin::{BuildContext, BuildError, Emitter, Filter, FilterPlugin};
@@ -53,7 +62,7 @@ use evows_core::{Event, register_filter};
 use hmac::{Hmac, KeyInit, Mac};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use sha2::Sha256;
 
 use self::scan::{Kind, Token};
@@ -62,61 +71,8 @@ use super::path::Path;
 
 /// A shorter key could be guessed, and with it every phone number.
 const SHORTEST_SECRET: usize = 16;
-/// Members that are never touched.
-const KEPT: [&str; 3] = ["event", "instance", "instanceName"];
-/// Members whose digits are no phone numbers.
-const NOT_PHONES: [&str; 20] = [
-    "apikey",
-    "base64",
-    "code",
-    "date_time",
-    "destination",
-    "directPath",
-    "fileEncSha256",
-    "fileLength",
-    "fileSha256",
-    "id",
-    "instanceId",
-    "jpegThumbnail",
-    "keyId",
-    "mediaKey",
-    "messageId",
-    "messageSecret",
-    "sessionId",
-    "stanzaId",
-    "token",
-    "url",
-];
-/// What the names of such members end with.
-const NOT_PHONES_EITHER: [&str; 4] = ["imestamp", "imestampMs", "Url", "_url"];
-/// Members that hold messages.
-const MESSAGES: [&str; 4] = ["message", "editedMessage", "quotedMessage", "pollUpdates"];
-/// Members of messages, at any depth, that people wrote.
-const TEXTS: [&str; 23] = [
-    "address",
-    "body",
-    "caption",
-    "comment",
-    "contentText",
-    "conversation",
-    "description",
-    "displayName",
-    "displayText",
-    "fileName",
-    "footer",
-    "footerText",
-    "hydratedContentText",
-    "hydratedFooterText",
-    "hydratedTitleText",
-    "matchedText",
-    "name",
-    "optionName",
-    "selectedDisplayText",
-    "speechToText",
-    "text",
-    "title",
-    "vcard",
-];
+/// What a masked text becomes.
+const HIDDEN: &str = "***";
 
 /// Hides phone numbers, WhatsApp ids, message texts and other values.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -194,6 +150,12 @@ impl FilterPlugin for Redact {
 
     fn check(config: &Config) -> Vec<Problem> {
         let reserved = config.paths.iter().filter(|path| path.is_reserved());
+        if !config.hides() {
+            let problem = Problem::new("invalid-value", "nothing is hidden");
+            let help = "write what is hidden: `phones = true`, `jids = true`, `message_text = true`, or paths such as \
+                        `paths = [\"data.pushName\"]`";
+            return vec![problem.help(help)];
+        }
         let mut problems: Vec<_> = reserved
             .map(|path| {
                 let message = format!("`{path}` would hide what routing needs");
@@ -230,9 +192,6 @@ impl FilterPlugin for Redact {
 
 impl Filter for Redact {
     fn apply(&mut self, event: Event, out: &mut Emitter<'_>) {
-        if !self.hides() {
-            return out.emit(event);
-        }
         if !attached::is_readable(&event) {
             return out.fail(event, "unreadable");
         }
@@ -257,16 +216,10 @@ impl Filter for Redact {
 }
 
 impl Redact {
-    /// Whether it is there for anything.
-    fn hides(&self) -> bool {
-        let modes = [self.phones, self.jids, self.text];
-        !self.paths.is_empty() || modes.iter().any(Option::is_some)
-    }
-
     /// Whether anything in there has to change.
     fn touches_members(&self, members: &Map<String, Value>, inside: bool) -> bool {
         members.iter().any(|(key, value)| {
-            let inside = inside || MESSAGES.contains(&key.as_str());
+            let inside = inside || names::is_message(key, value);
             self.fate_of_name(key) != Fate::Stays || self.touches(key, value, inside)
         })
     }
@@ -276,13 +229,14 @@ impl Redact {
             Value::String(text) => self.fate(key, text, inside) != Fate::Stays,
             Value::Array(items) => items.iter().any(|item| self.touches(key, item, inside)),
             Value::Object(members) => self.touches_members(members, inside),
+            Value::Number(number) => self.fate_of_number(key, number, inside) != Fate::Stays,
             _ => false,
         }
     }
 
     fn hide_members(&self, members: &mut Map<String, Value>, inside: bool) {
         members.retain(|key, value| {
-            let inside = inside || MESSAGES.contains(&key.as_str());
+            let inside = inside || names::is_message(key, value);
             self.hide(key, value, inside)
         });
         if members
@@ -291,17 +245,27 @@ impl Redact {
         {
             return;
         }
+        let mut same: HashMap<String, usize> = HashMap::new();
         for (key, value) in std::mem::take(members) {
-            let mut key = match self.fate_of_name(&key) {
+            let key = match self.fate_of_name(&key) {
                 Fate::Stays => key,
                 Fate::Becomes(other) => other,
                 Fate::Goes => continue,
             };
-            // Two that look the same when masked are still two.
-            while members.contains_key(&key) {
-                key.insert(0, '*');
+            if !members.contains_key(&key) {
+                members.insert(key, value);
+                continue;
             }
-            members.insert(key, value);
+            // Two that look the same when masked are still two.
+            let count = same.entry(key.clone()).or_insert(1);
+            let numbered = loop {
+                *count += 1;
+                let numbered = format!("{count}*{key}");
+                if !members.contains_key(&numbered) {
+                    break numbered;
+                }
+            };
+            members.insert(numbered, value);
         }
     }
 
@@ -315,44 +279,59 @@ impl Redact {
             },
             Value::Array(items) => items.retain_mut(|item| self.hide(key, item, inside)),
             Value::Object(members) => self.hide_members(members, inside),
+            Value::Number(number) => match self.fate_of_number(key, number, inside) {
+                Fate::Stays => {}
+                Fate::Becomes(other) => *value = other.into(),
+                Fate::Goes => return false,
+            },
             _ => {}
         }
         true
     }
 
     fn fate(&self, key: &str, text: &str, inside: bool) -> Fate {
-        if KEPT.contains(&key) || text.is_empty() {
+        if names::is_kept(key) || text.is_empty() {
             return Fate::Stays;
         }
         if let Some(mode) = self.text
             && inside
-            && TEXTS.contains(&key)
+            && !names::is_technical(key, text)
         {
-            return match mode {
-                Mode::Drop => Fate::Goes,
-                Mode::Mask if text == "***" => Fate::Stays,
-                Mode::Mask => Fate::Becomes("***".to_owned()),
-                Mode::Hash => Fate::Becomes(self.hash(text)),
-            };
+            return self.fate_of_text(text, mode);
         }
-        let is_other =
-            NOT_PHONES.contains(&key) || NOT_PHONES_EITHER.iter().any(|end| key.ends_with(end));
-        let phones = self.phones.filter(|_| !is_other);
+        let is_other = names::has_no_phones(key);
         self.replaced(text, |token| match token.kind {
-            Kind::Phone => Some(self.phone(token.text, phones?)),
-            Kind::Jid { user, server } => self.jid(user, server),
+            Kind::Phone { is_link } if is_other && !is_link => None,
+            Kind::Phone { .. } => Some(self.phone(token.text, self.phones?)),
+            Kind::Jid { .. } => self.jid(token.kind),
         })
+    }
+
+    fn fate_of_text(&self, text: &str, mode: Mode) -> Fate {
+        match mode {
+            Mode::Drop => Fate::Goes,
+            Mode::Mask if text == HIDDEN => Fate::Stays,
+            Mode::Mask => Fate::Becomes(HIDDEN.to_owned()),
+            Mode::Hash => Fate::Becomes(self.hash(text)),
+        }
+    }
+
+    /// Of numbers, only those that say where somebody is are like a text.
+    fn fate_of_number(&self, key: &str, number: &Number, inside: bool) -> Fate {
+        match self.text {
+            Some(mode) if inside && names::is_place(key) => {
+                self.fate_of_text(&number.to_string(), mode)
+            }
+            _ => Fate::Stays,
+        }
     }
 
     /// Names of members hide ids only: `presences` has them.
     fn fate_of_name(&self, name: &str) -> Fate {
-        if !name.contains('@') {
+        if !name.contains('@') && !name.contains("%40") {
             return Fate::Stays;
         }
-        self.replaced(name, |token| match token.kind {
-            Kind::Phone => None,
-            Kind::Jid { user, server } => self.jid(user, server),
-        })
+        self.replaced(name, |token| self.jid(token.kind))
     }
 
     /// The text with its ids and numbers replaced, where `replace` has something to put there.
@@ -379,10 +358,12 @@ impl Redact {
         Fate::Becomes(made)
     }
 
-    fn jid(&self, user: &str, server: &str) -> Option<String> {
-        // Behind these come the agent and the device.
-        let end = user.find([':', '_', '.']).unwrap_or(user.len());
-        let (mut base, mut device) = user.split_at(end);
+    /// What becomes of an id; `None` of what is none, or stays.
+    fn jid(&self, kind: Kind<'_>) -> Option<String> {
+        let Kind::Jid { user, at, server } = kind else {
+            return None;
+        };
+        let (mut base, mut device) = scan::split_user(user);
         let mode = match (self.jids, self.phones) {
             (Some(mode), _) => mode,
             (None, Some(mode)) if matches!(server, "s.whatsapp.net" | "c.us") => mode,
@@ -399,8 +380,8 @@ impl Redact {
         }
         Some(match mode {
             Mode::Drop => String::new(),
-            Mode::Mask => format!("{}{device}@{server}", mask(base)),
-            Mode::Hash => format!("{}{device}@{server}", self.hash(base)),
+            Mode::Mask => format!("{}{device}{at}{server}", mask(base)),
+            Mode::Hash => format!("{}{device}{at}{server}", self.hash(base)),
         })
     }
 
@@ -462,12 +443,11 @@ impl Redact {
         };
         let whole = scan::tokens(&text).find(|token| token.text == text);
         let other = match whole.map(|token| token.kind) {
-            Some(Kind::Jid { user, server }) => {
-                let (base, device) =
-                    user.split_at(user.find([':', '_', '.']).unwrap_or(user.len()));
-                format!("{}{device}@{server}", one(base))
+            Some(Kind::Jid { user, at, server }) => {
+                let (base, device) = scan::split_user(user);
+                format!("{}{device}{at}{server}", one(base))
             }
-            Some(Kind::Phone) => self.phone(&text, self.mode),
+            Some(Kind::Phone { .. }) => self.phone(&text, self.mode),
             None => one(&text),
         };
         (leaf.is_number() || other != text).then(|| other.into())
@@ -496,6 +476,11 @@ fn mask(text: &str) -> String {
 // === impl Config ===
 
 impl Config {
+    fn hides(&self) -> bool {
+        let switches = [self.phones, self.jids, self.message_text];
+        !self.paths.is_empty() || switches.iter().any(|switch| *switch != Switch::Off)
+    }
+
     fn hashes(&self) -> bool {
         let switches = [self.phones, self.jids, self.message_text];
         let mut modes = switches.iter().filter_map(|switch| switch.mode(self.mode));

@@ -12,8 +12,9 @@
 //! is no error, and an event in which nothing is there keeps its bytes. The other members keep their order. Paths are applied in
 //! the order in which they stand.
 //!
-//! An envelope that cannot be edited (nested more than 127 deep, or with half of a surrogate pair) passes as it is; the filter
-//! `redact` lets no such event pass.
+//! An envelope that cannot be edited (nested more than 127 deep, or with a number that no double holds, such as `1e400`) passes as
+//! it is; the filter `redact` lets no such event pass. In one that is changed, numbers elsewhere may be written another way (`1e2` as `100.0`), those beyond 64 bits with
+//! the precision of a double, and half of a surrogate pair becomes U+FFFD.
 //!
 //! `event` and `instance` cannot be removed: routing needs them. Bytes that travel beside an envelope go with their place in it.
 

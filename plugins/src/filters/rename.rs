@@ -13,7 +13,10 @@
 //!
 //! What is not there is left alone, and so is what cannot be put into its new place because something that has no members is in
 //! the way. An event to which nothing is done keeps its bytes. `event` and `instance` are neither renamed nor replaced.
-//! An envelope that cannot be edited (nested more than 127 deep, or with half of a surrogate pair) passes as it is.
+//!
+//! An envelope that cannot be edited (nested more than 127 deep, or with a number that no double holds, such as `1e400`) passes as
+//! it is. In one that is changed, numbers elsewhere may be written another way (`1e2` as `100.0`), those beyond 64 bits with
+//! the precision of a double, and half of a surrogate pair becomes U+FFFD.
 
 use evows_core::config::Problem;
 use evows_core::plugin::{BuildContext, BuildError, Emitter, Filter, FilterPlugin};

@@ -15,11 +15,14 @@
 //!
 //! Discarded events count under `sampled_out`.
 
+use std::fmt;
+
 use evows_core::config::Problem;
 use evows_core::plugin::{BuildContext, BuildError, Emitter, Filter, FilterPlugin};
 use evows_core::{Event, register_filter};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::key::Key;
@@ -32,6 +35,7 @@ const ALL: u128 = 1 << 64;
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Share of the events to keep, from 0 (none) to 1 (all). Without it and `one_in`, all are kept.
+    #[serde(deserialize_with = "share")]
     pub rate: Option<f64>,
     /// The share the other way: one in so many events is kept.
     pub one_in: Option<u64>,
@@ -56,6 +60,30 @@ register_filter!(
     summary = "Keeps a share of the events.",
     example = "rate = 0.1\nkey = [\"instance\", \"data.key.remoteJid\"]\n",
 );
+
+/// Reads a share, and says how to write one that is a percentage.
+fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    struct Share;
+
+    impl Visitor<'_> for Share {
+        type Value = f64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number from 0 to 1 (0.1 keeps 10 % of the events)")
+        }
+
+        fn visit_f64<E: de::Error>(self, number: f64) -> Result<f64, E> {
+            Ok(number)
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<f64, E> {
+            // What is no share is found by the check.
+            Ok(i32::try_from(number).unwrap_or(i32::MAX).into())
+        }
+    }
+
+    deserializer.deserialize_any(Share).map(Some)
+}
 
 // === impl Config ===
 
@@ -219,6 +247,8 @@ mod tests {
     fn says_what_is_wrong() {
         for (keys, message) in [
             ("rate = 1.5", "`rate` is 1.5"),
+            ("rate = 50", "`rate` is 50"),
+            ("rate = \"10%\"", "0.1 keeps 10 % of the events"),
             ("rate = nan", "`rate` is NaN"),
             ("one_in = 0", "`one_in` is 0"),
             ("rate = 0.5\none_in = 2", "both say"),

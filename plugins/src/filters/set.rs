@@ -18,7 +18,9 @@
 //! `logout.instance` is `null` and stays it. A member that is there keeps its place, a new one comes last. An event to which
 //! nothing is done keeps its bytes.
 //!
-//! An envelope that cannot be edited (nested more than 127 deep, or with half of a surrogate pair) passes as it is.
+//! An envelope that cannot be edited (nested more than 127 deep, or with a number that no double holds, such as `1e400`) passes as
+//! it is. In one that is changed, numbers elsewhere may be written another way (`1e2` as `100.0`), those beyond 64 bits with
+//! the precision of a double, and half of a surrogate pair becomes U+FFFD.
 //!
 //! `event` and `instance` can be set to text that is not empty; from there on the event has that name, or belongs to that
 //! instance.

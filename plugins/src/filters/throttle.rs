@@ -23,13 +23,15 @@
 //! patience for, which is 25 seconds for the source `webhook`. At stop everything held is let go at once.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
 use std::time::Duration;
 
 use evows_core::config::{Period, Problem, Size};
 use evows_core::plugin::{BuildContext, BuildError, Emitter, Filter, FilterPlugin};
 use evows_core::{Event, register_filter};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::time::Instant;
 
 use super::key::Key;
@@ -44,6 +46,7 @@ const TICKS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_mi
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// How many events of a key pass in each `per`.
+    #[serde(deserialize_with = "whole")]
     pub rate: u64,
     /// The time that `rate` is for.
     pub per: Period,
@@ -113,6 +116,30 @@ register_filter!(
     summary = "Lets so many events of each key through in a time.",
     example = "rate = 20\nburst = 100\nkey = [\"instance\"]\nexcess = \"delay\"\n",
 );
+
+/// Reads a rate, and says how to write one that is no whole number.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    struct Whole;
+
+    impl Visitor<'_> for Whole {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a whole number (for 1.5 in a second write `rate = 3` and `per = \"2s\"`)")
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<u64, E> {
+            let unexpected = || E::invalid_value(de::Unexpected::Signed(number), &self);
+            u64::try_from(number).map_err(|_| unexpected())
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
+            Ok(number)
+        }
+    }
+
+    deserializer.deserialize_any(Whole)
+}
 
 // === impl Config ===
 
@@ -490,6 +517,8 @@ mod tests {
     fn says_what_is_wrong() {
         for (keys, message) in [
             ("rate = 0", "`rate` is 0"),
+            ("rate = 1.5", "write `rate = 3` and `per = \"2s\"`"),
+            ("rate = -1", "must be a whole number"),
             ("per = \"0s\"", "`per` is 0"),
             ("burst = 0", "`burst` is 0"),
             ("max_held = 0", "`max_held` is 0"),

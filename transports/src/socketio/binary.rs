@@ -18,6 +18,12 @@ use crate::ws::frame::{Header, Opcode};
 /// Byte fields lie far less deep. Deeper values are written verbatim: the walk must not exhaust the stack.
 const DEEPEST: usize = 64;
 
+/// Attachments that [`convert`] makes of one event at the most: each costs far more than the bytes in it.
+const MOST: usize = 1_000;
+
+/// The name by which parsers know the place of an attachment.
+const PLACEHOLDER: &str = "_placeholder";
+
 /// An envelope, ready to be written: verbatim, or taken apart around its bytes.
 #[derive(Debug)]
 pub(super) enum Payload {
@@ -29,9 +35,10 @@ pub(super) enum Payload {
 }
 
 /// What to look for, and what to put in its place.
-struct Walk<'a> {
+struct Walk {
     dialect: Dialect,
-    attachments: &'a [Bytes],
+    /// Those of the event. Each has one place: a second one that names it is not its own.
+    attachments: Vec<Option<Bytes>>,
 }
 
 /// The members of an object, in their order.
@@ -41,14 +48,17 @@ struct Members<'a>(Vec<(String, &'a RawValue)>);
 struct Items<'a>(Vec<&'a RawValue>);
 
 /// The event's envelope with its byte fields in `dialect`, and the attachments that go with it; `None` when there is nothing to
-/// convert. Fields that are base64 already look like any text, and stay.
+/// convert. Fields that are base64 already look like any text, and stay. So does an event that would get more than a thousand
+/// attachments, or that names some that it does not have.
 pub fn convert(event: &Event, dialect: Dialect) -> Option<(Bytes, Vec<Bytes>)> {
-    let payload = Payload::changed(event, dialect, usize::MAX).ok()??;
+    let envelope = serde_json::from_slice(event.envelope()).ok()?;
+    let payload = Walk::of(event, dialect).value(envelope, 0);
     if !payload.has_fields() {
         return None;
     }
     let (text, attachments) = match dialect {
         Dialect::Indexed => payload.indexed().encoded(),
+        Dialect::Attachments if !payload.fits(MOST) => return None,
         Dialect::Attachments | Dialect::Base64 => payload.encoded(),
     };
     let is_same = !attachments.is_empty() && attachments == event.attachments();
@@ -60,6 +70,7 @@ pub fn convert(event: &Event, dialect: Dialect) -> Option<(Bytes, Vec<Bytes>)> {
 impl Payload {
     /// Prepares an event for `dialect`, with at most so many attachments. One with more goes without any: its byte fields as they
     /// were posted, or those that came as attachments as base64. Stock clients drop the connection on a packet with more than ten.
+    /// They also do on one that names an attachment that it does not have, so that an event that does goes without any, too.
     /// Fails when its envelope is not JSON, which the door has ruled out.
     pub(super) fn bounded(
         event: &Event,
@@ -72,7 +83,7 @@ impl Payload {
 
     fn of(event: &Event, envelope: &RawValue, dialect: Dialect, most: usize) -> Self {
         let payload = Walk::of(event, dialect).value(envelope, 0);
-        if payload.attachments() <= most {
+        if payload.fits(most) {
             return payload;
         }
         let plain = match event.attachments() {
@@ -173,6 +184,28 @@ impl Payload {
         }
     }
 
+    /// Whether it can be sent: without attachments, or with at most so many and nothing else in it that a parser would take for
+    /// one.
+    fn fits(&self, most: usize) -> bool {
+        match self.attachments() {
+            0 => true,
+            count => count <= most && !self.names_placeholder(),
+        }
+    }
+
+    /// Whether there is a placeholder in it that is not one of its own. What the member says makes no difference: clients
+    /// differ in what they take for true.
+    fn names_placeholder(&self) -> bool {
+        match self {
+            Self::Raw(raw) => names_placeholder(raw.get()),
+            Self::Bytes(_) | Self::Text(_) => false,
+            Self::Array(items) => items.iter().any(Self::names_placeholder),
+            Self::Object(members) => members
+                .iter()
+                .any(|(key, value)| key == PLACEHOLDER || value.names_placeholder()),
+        }
+    }
+
     /// How many attachments it has.
     fn attachments(&self) -> usize {
         match self {
@@ -242,21 +275,21 @@ impl Serialize for Payload {
 
 // === impl Walk ===
 
-impl<'a> Walk<'a> {
-    fn of(event: &'a Event, dialect: Dialect) -> Self {
+impl Walk {
+    fn of(event: &Event, dialect: Dialect) -> Self {
         Self {
             dialect,
-            attachments: event.attachments(),
+            attachments: event.attachments().iter().cloned().map(Some).collect(),
         }
     }
 
-    fn value(&self, raw: &RawValue, depth: usize) -> Payload {
+    fn value(&mut self, raw: &RawValue, depth: usize) -> Payload {
         self.taken_apart(raw, depth)
             .unwrap_or_else(|| Payload::Raw(raw.to_owned()))
     }
 
     /// `None` when nothing in there has to change.
-    fn taken_apart(&self, raw: &RawValue, depth: usize) -> Option<Payload> {
+    fn taken_apart(&mut self, raw: &RawValue, depth: usize) -> Option<Payload> {
         let text = raw.get();
         if depth > DEEPEST || !self.is_suspect(text) {
             return None;
@@ -289,7 +322,7 @@ impl<'a> Walk<'a> {
             || (!self.attachments.is_empty() && text.contains("\"_placeholder\""))
     }
 
-    fn bytes(&self, members: &[(String, &RawValue)]) -> Option<Bytes> {
+    fn bytes(&mut self, members: &[(String, &RawValue)]) -> Option<Bytes> {
         self.attachment(members).or_else(|| {
             let convert = self.dialect != Dialect::Indexed;
             convert.then(|| indexed(members)).flatten()
@@ -297,17 +330,57 @@ impl<'a> Walk<'a> {
     }
 
     /// `{"_placeholder":true,"num":n}`, where the event brought its attachments along.
-    fn attachment(&self, members: &[(String, &RawValue)]) -> Option<Bytes> {
+    fn attachment(&mut self, members: &[(String, &RawValue)]) -> Option<Bytes> {
         match members {
             [(first, yes), (second, number)]
-                if first == "_placeholder" && yes.get() == "true" && second == "num" =>
+                if first == PLACEHOLDER && yes.get() == "true" && second == "num" =>
             {
                 let number: usize = number.get().parse().ok()?;
-                self.attachments.get(number).cloned()
+                self.attachments.get_mut(number)?.take()
             }
             _ => None,
         }
     }
+}
+
+/// Whether a member has the name of placeholders, at any depth. Looks at the text alone, so that no depth exhausts the stack.
+fn names_placeholder(text: &str) -> bool {
+    // It may be written with escapes.
+    if !text.contains(PLACEHOLDER) && !text.contains("\\u") {
+        return false;
+    }
+    let mut rest = text;
+    while let Some((_, string)) = rest.split_once('"') {
+        let Some((string, behind)) = string.split_at_checked(string_end(string)) else {
+            return false;
+        };
+        rest = behind.strip_prefix('"').unwrap_or_default();
+        if rest.trim_start().starts_with(':') && is_placeholder(string) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Where the string's closing quote is.
+fn string_end(string: &str) -> usize {
+    let mut is_escaped = false;
+    let end = string.bytes().position(|byte| {
+        let is_end = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        is_end
+    });
+    end.unwrap_or(string.len())
+}
+
+fn is_placeholder(string: &str) -> bool {
+    if !string.contains('\\') {
+        return string == PLACEHOLDER;
+    }
+    // No letter takes more than six characters.
+    string.len() <= 6 * PLACEHOLDER.len()
+        && serde_json::from_str(&format!("\"{string}\""))
+            .is_ok_and(|name: String| name == PLACEHOLDER)
 }
 
 /// `{"0":1,"1":2}`: keys that count up from 0, values that are bytes, at least one of them.
@@ -483,6 +556,70 @@ mod tests {
         let text = fields(11);
         let eleven = Payload::bounded(&event(&text), Dialect::Attachments, 10).unwrap();
         assert_eq!(serde_json::to_string(&eleven).unwrap(), text);
+    }
+
+    /// The member `a` is two bytes, and this is beside it.
+    fn beside(member: &str) -> String {
+        format!(r#"{{"event":"e","instance":"i","data":{{"a":{{"0":1,"1":2}},{member}}}}}"#)
+    }
+
+    #[test]
+    fn an_event_that_names_an_attachment_of_its_own_goes_without_any() {
+        let deep = format!(
+            r#""b":{}{{"_placeholder":true,"num":0}}{}"#,
+            "[".repeat(200),
+            "]".repeat(200)
+        );
+        for member in [
+            r#""b":{"_placeholder":true,"num":99}"#,
+            r#""b":{"_placeholder":true,"num":0}"#,
+            r#""b":[{"num":0, "x":"\"", "_placeholder" : 1}]"#,
+            r#""b":{"\u005fplaceh\u006flder":true,"num":0}"#,
+            r#""_placeholder":true,"num":0"#,
+            &deep,
+        ] {
+            let text = beside(member);
+            let payload = whole(&event(&text), Dialect::Attachments);
+            assert_eq!(serde_json::to_string(&payload).unwrap(), text);
+            assert_eq!(convert(&event(&text), Dialect::Attachments), None);
+        }
+        for member in [
+            r#""b":"_placeholder""#,
+            r#""b":["\\","_placeholder","\": \u00e9",":"]"#,
+            r#""b":{"_placeholders":true,"_placeholde\ud83d":1,"\\u005fplaceholder":1}"#,
+        ] {
+            let payload = whole(&event(&beside(member)), Dialect::Attachments);
+            assert_eq!(payload.attachments(), 1, "{member}");
+        }
+    }
+
+    #[test]
+    fn an_attachment_has_one_place() {
+        let placeholder = r#"{"_placeholder":true,"num":0}"#;
+        let text =
+            format!(r#"{{"event":"e","instance":"i","data":[{placeholder},{placeholder}]}}"#);
+        let event = event(&text).with_attachments(vec![Bytes::from_static(&[7])]);
+        let once = format!(r#"{{"event":"e","instance":"i","data":["Bw==",{placeholder}]}}"#);
+        assert_eq!(shown(&whole(&event, Dialect::Attachments)), once);
+        let (converted, _) = convert(&event, Dialect::Base64).unwrap();
+        assert_eq!(converted, once);
+        let (converted, _) = convert(&event, Dialect::Indexed).unwrap();
+        assert_eq!(converted, once.replace(r#""Bw==""#, r#"{"0":7}"#));
+        assert_eq!(convert(&event, Dialect::Attachments), None);
+    }
+
+    #[test]
+    fn an_event_is_not_made_of_any_number_of_attachments() {
+        let fields = |count: usize| {
+            let fields = vec![r#"{"0":1}"#; count].join(",");
+            event(&format!(
+                r#"{{"event":"e","instance":"i","data":[{fields}]}}"#
+            ))
+        };
+        let (_, attachments) = convert(&fields(MOST), Dialect::Attachments).unwrap();
+        assert_eq!(attachments.len(), MOST);
+        assert_eq!(convert(&fields(MOST + 1), Dialect::Attachments), None);
+        assert!(convert(&fields(MOST + 1), Dialect::Base64).is_some());
     }
 
     #[test]

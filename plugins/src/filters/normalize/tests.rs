@@ -106,12 +106,14 @@ fn participants_are_objects() {
         {"jid": "2@lid", "phoneNumber": "x"},
         {"jid": {"id": "3@lid"}, "phoneNumber": "[object Object]", "name": "n"},
         {"jid": {"id": "4@lid", "phoneNumber": "5@s.whatsapp.net"}, "phoneNumber": "[object Object]"},
+        {"jid": "6@lid", "phoneNumber": "[object Object]"},
         7,
     ]});
     let expected = json!({"id": "1@g.us", "participants": [{"id": "2@lid"}, {"id": "3@lid"}], "participantsData": [
         {"jid": "2@lid", "phoneNumber": "x"},
         {"jid": "3@lid", "name": "n"},
         {"jid": "4@lid", "phoneNumber": "5@s.whatsapp.net"},
+        {"jid": "6@lid"},
         7,
     ]});
     let name = "group-participants.update";
@@ -137,13 +139,39 @@ fn phone_numbers_come_before_lids() {
         r#"{"key":{"remoteJid":"9@g.us","participant":"55@s.whatsapp.net","participantAlt":"1@lid","addressingMode":"pn"}}"#
     );
     for key in [
-        json!({"remoteJid": "55@s.whatsapp.net", "remoteJidAlt": "1@lid", "addressingMode": "lid"}),
+        json!({"remoteJid": "55_1@s.whatsapp.net", "remoteJidAlt": "1@lid", "addressingMode": "pn"}),
+        json!({"remoteJid": "9@g.us", "participant": "1@lid", "addressingMode": "lid"}),
+        json!({"remoteJid": "55@s.whatsapp.net"}),
         json!({"remoteJid": "1@lid", "remoteJidAlt": "2@lid"}),
         json!({"remoteJid": "1@lid", "remoteJidAlt": null}),
         json!({"remoteJid": "1@lid"}),
     ] {
         let same = json!({ "key": key });
         assert_eq!(data(keys, "messages.upsert", &same), same.to_string());
+    }
+}
+
+#[test]
+fn phone_numbers_lose_their_device() {
+    for (sent, expected) in [
+        (
+            json!({"remoteJid": "55:3@s.whatsapp.net", "addressingMode": "lid"}),
+            json!({"remoteJid": "55@s.whatsapp.net", "addressingMode": "pn"}),
+        ),
+        (
+            json!({"remoteJid": "55_1:4@s.whatsapp.net"}),
+            json!({"remoteJid": "55_1@s.whatsapp.net"}),
+        ),
+        (
+            json!({"remoteJid": "9@g.us", "participant": "55:4@s.whatsapp.net", "addressingMode": "lid"}),
+            json!({"remoteJid": "9@g.us", "participant": "55@s.whatsapp.net", "addressingMode": "pn"}),
+        ),
+    ] {
+        let (sent, expected) = (json!({ "key": sent }), json!({ "key": expected }));
+        assert_eq!(
+            data("addressing = true", "messages.upsert", &sent),
+            expected.to_string()
+        );
     }
 }
 

@@ -177,10 +177,10 @@ fn changes_each_value_once() {
 fn says_what_is_wrong_with_text() {
     for (text, reason) in [
         ("", "it is empty"),
-        (".", "a part of it is empty"),
+        (".", "no dot stands in front"),
         ("data.", "a part of it is empty"),
         ("data..x", "a part of it is empty"),
-        (".data", "a part of it is empty"),
+        (".data", "no dot stands in front"),
         ("data.\"x", "a quote is not closed"),
         ("data.\"x\"y", "behind a quoted part"),
         ("data.\"x\\y\"", "behind a backslash"),

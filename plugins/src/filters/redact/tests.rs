@@ -132,7 +132,7 @@ fn names_of_members_are_hidden_and_none_is_lost() {
         "5511988887777@s.whatsapp.net":1,"5521988887777@s.whatsapp.net":2,"z":3}}}"#;
     assert_eq!(
         run("jids = true", event)["data"]["presences"].to_string(),
-        r#"{"*********7777@s.whatsapp.net":1,"**********7777@s.whatsapp.net":2,"z":3}"#
+        r#"{"*********7777@s.whatsapp.net":1,"2**********7777@s.whatsapp.net":2,"z":3}"#
     );
     assert_eq!(
         run("phones = 'drop'", event)["data"]["presences"],
@@ -152,7 +152,7 @@ fn hides_what_people_wrote() {
     assert_eq!(item["message"]["conversation"], "***");
     assert_eq!(
         item["message"]["list"]["sections"],
-        json!([{"title": "***", "rowId": "r"}])
+        json!([{"title": "***", "rowId": "***"}])
     );
     assert_eq!(item["message"]["base64"], "AAAA");
     assert_eq!(
@@ -167,6 +167,71 @@ fn hides_what_people_wrote() {
     assert_eq!(item["message"].get("conversation"), None);
     let item = &run("message_text = 'hash'", &set)["data"][0];
     assert_eq!(item["message"]["conversation"].as_str().unwrap().len(), 16);
+}
+
+#[test]
+fn many_names_that_look_the_same_stay_short() {
+    let presences = (0..6000).map(|n| (format!("55{n:05}0007777@s.whatsapp.net"), json!(n)));
+    let presences: Map<String, Value> = presences.collect();
+    let event = json!({"event": "presence.update", "instance": "i", "data": presences});
+    let hidden = run("jids = true", &event.to_string());
+    let names = hidden["data"].as_object().unwrap();
+    assert_eq!(names.len(), 6000);
+    assert!(names.keys().all(|name| name.len() < 40));
+}
+
+#[test]
+fn hides_numbers_in_addresses_and_names_of_files() {
+    let event = json!({"event": "e", "instance": "i", "data": {
+        "mediaUrl": "https://minio/b/5511988887777%40s.whatsapp.net/imageMessage/a.jpeg",
+        "url": "https://wa.me/5511988887777", "canonicalUrl": "https://api.whatsapp.com/send?phone=5511988887777",
+        "fileName": "5511988887777_20251021.pdf", "photo": "IMG_20251021142039.jpg",
+        "disconnectionObject": r#"{"a":"\u00e95511988887777"}"#,
+    }});
+    let data = &run("phones = true", &event.to_string())["data"];
+    assert_eq!(
+        *data,
+        json!({
+            "mediaUrl": "https://minio/b/*********7777%40s.whatsapp.net/imageMessage/a.jpeg",
+            "url": "https://wa.me/*********7777", "canonicalUrl": "https://api.whatsapp.com/send?phone=*********7777",
+            "fileName": "*********7777_20251021.pdf", "photo": "IMG_20251021142039.jpg",
+            "disconnectionObject": r#"{"a":"\u00e9*********7777"}"#,
+        })
+    );
+}
+
+#[test]
+fn hides_every_text_of_a_message_and_keeps_what_nobody_wrote() {
+    let texts = json!({
+        "orderMessage": {"message": "t", "orderTitle": "t"}, "groupInviteMessage": {"groupName": "t"},
+        "listMessage": {"buttonText": "t"}, "listResponseMessage": {"singleSelectReply": {"selectedRowId": "t"}},
+        "templateButtonReplyMessage": {"selectedId": "t"}, "invoiceMessage": {"note": "t"},
+        "interactiveResponseMessage": {"nativeFlowResponseMessage": {"paramsJson": "t"}},
+        "extendedTextMessage": {"canonicalUrl": "https://t", "matchedText": "t"},
+        "locationMessage": {"url": "https://t.whatsapp.net.example/", "degreesLatitude": -23.5, "degreesLongitude": -46.6},
+    });
+    let kept = json!({
+        "imageMessage": {"url": "https://mmg.whatsapp.net/v/t62", "mimetype": "image/jpeg", "fileSha256": "AQID", "fileLength": "48213",
+            "mediaKey": "CQg=", "fileEncSha256": "AQ==", "directPath": "/v/t62", "mediaKeyTimestamp": "1761057600", "jpegThumbnail": "/9j/",
+            "height": 1280, "contextInfo": {"stanzaId": "3EB0", "participant": "1@lid", "mentionedJid": ["1@lid"]}},
+        "mediaUrl": "https://minio/a.jpeg", "base64": "/9j/", "messageContextInfo": {"messageSecret": "AQ=="},
+        "protocolMessage": {"type": "MESSAGE_EDIT", "key": {"id": "3EB0", "remoteJid": "1@lid"}},
+    });
+    let event = |message: &Value| {
+        let data = json!({"message": message, "error": {"message": "kept"}});
+        json!({"event": "e", "instance": "i", "data": data}).to_string()
+    };
+    let hidden = run("message_text = true", &event(&texts));
+    assert_eq!(hidden["data"]["error"]["message"], "kept");
+    let shown = hidden["data"]["message"].to_string();
+    let hidden = shown.matches(r#":"***""#).count();
+    assert_eq!(hidden, 13, "{shown}");
+    assert!(
+        !shown.contains(r#""t""#) && !shown.contains("https"),
+        "{shown}"
+    );
+    let same = run("message_text = true", &event(&kept));
+    assert_eq!(same["data"]["message"], kept);
 }
 
 #[test]
@@ -194,10 +259,8 @@ fn hides_what_paths_name() {
 fn an_event_with_nothing_to_hide_keeps_its_bytes() {
     let keys = "phones = true\njids = true\nmessage_text = true\npaths = ['data.x']";
     let text = r#"{ "event":"e", "instance":"5511988887777", "n":1.10, "data":{"id":"5511988887777","x":null} }"#;
-    for keys in [keys, ""] {
-        let mut bench = FilterHarness::<Redact>::from_toml(keys);
-        assert_eq!(bench.send_json(text).emitted()[0].envelope(), text);
-    }
+    let mut bench = FilterHarness::<Redact>::from_toml(keys);
+    assert_eq!(bench.send_json(text).emitted()[0].envelope(), text);
 }
 
 #[test]
@@ -208,9 +271,6 @@ fn what_cannot_be_looked_into_fails() {
     bench.send_json(&envelope);
     assert_eq!(bench.emitted().len(), 0);
     assert_eq!(bench.failed()[0].1, "unreadable");
-    let mut bench = FilterHarness::<Redact>::from_toml("");
-    bench.send_json(&envelope);
-    assert_eq!(bench.emitted().len(), 1);
     // Half a character hides nothing.
     let mut bench = FilterHarness::<Redact>::from_toml("phones = true");
     bench.send_json(r#"{"event":"e","instance":"i","data":"\ud83d 5511988887777"}"#);
@@ -221,16 +281,18 @@ fn what_cannot_be_looked_into_fails() {
 #[test]
 fn says_what_is_wrong() {
     for (keys, part) in [
+        ("", "nothing is hidden"),
+        ("mode = 'hash'\nphones = false", "nothing is hidden"),
         ("phones = 'hash'", "needs a secret"),
         ("paths = ['a']\nmode = 'hash'", "needs a secret"),
         ("phones = true\nsecret = 'short'", "too short"),
         ("paths = ['instance']", "routing needs"),
+        ("paths = ['.data.x']", "no dot stands in front"),
         ("phones = 'hush'", "\"mask\", \"hash\" or \"drop\""),
     ] {
         let problems = FilterHarness::<Redact>::problems(keys);
         assert!(problems.contains(part), "{keys}: {problems}");
     }
-    assert_eq!(FilterHarness::<Redact>::problems("mode = 'hash'"), "");
 }
 
 proptest! {

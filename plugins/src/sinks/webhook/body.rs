@@ -19,9 +19,10 @@ pub(super) fn body(event: &Event, destination: &str) -> Bytes {
         event.envelope().clone()
     } else {
         let mut document = event.document().clone();
+        let mut attachments: Vec<_> = event.attachments().iter().map(Some).collect();
         document
             .values_mut()
-            .for_each(|value| put_back(value, event.attachments()));
+            .for_each(|value| put_back(value, &mut attachments));
         Value::Object(document).to_string().into()
     };
     with_destination(&envelope, destination).unwrap_or(envelope)
@@ -55,8 +56,8 @@ fn with_destination(envelope: &Bytes, destination: &str) -> Option<Bytes> {
     (made != text).then(|| made.into())
 }
 
-/// Puts attachments where their placeholders are.
-fn put_back(value: &mut Value, attachments: &[Bytes]) {
+/// Puts attachments where their placeholders are, each into the first place that names it.
+fn put_back(value: &mut Value, attachments: &mut [Option<&Bytes>]) {
     match value {
         Value::Array(values) => values
             .iter_mut()
@@ -76,12 +77,15 @@ fn put_back(value: &mut Value, attachments: &[Bytes]) {
     }
 }
 
-fn attachment<'a>(table: &Map<String, Value>, attachments: &'a [Bytes]) -> Option<&'a Bytes> {
+fn attachment<'a>(
+    table: &Map<String, Value>,
+    attachments: &mut [Option<&'a Bytes>],
+) -> Option<&'a Bytes> {
     if table.get("_placeholder") != Some(&Value::Bool(true)) {
         return None;
     }
     let number = table.get("num")?.as_u64()?;
-    attachments.get(usize::try_from(number).ok()?)
+    attachments.get_mut(usize::try_from(number).ok()?)?.take()
 }
 
 #[cfg(test)]
@@ -128,13 +132,13 @@ mod tests {
 
     #[test]
     fn attachments_are_put_back_as_json_sinks_have_them() {
-        let envelope = r#"{"event":"call","instance":"a","data":[{"k":{"_placeholder":true,"num":1}},{"_placeholder":true,"num":0},{"_placeholder":true,"num":9}]}"#;
+        let envelope = r#"{"event":"call","instance":"a","data":[{"k":{"_placeholder":true,"num":1}},{"_placeholder":true,"num":0},{"_placeholder":true,"num":9},{"_placeholder":true,"num":1}]}"#;
         let attachments = vec![Bytes::from_static(&[1, 255]), Bytes::from_static(&[7])];
         let event = event(envelope).with_attachments(attachments);
         let posted = body(&event, "u");
         assert_eq!(
             posted,
-            r#"{"event":"call","instance":"a","data":[{"k":{"0":7}},{"0":1,"1":255},{"_placeholder":true,"num":9}],"destination":"u"}"#
+            r#"{"event":"call","instance":"a","data":[{"k":{"0":7}},{"0":1,"1":255},{"_placeholder":true,"num":9},{"_placeholder":true,"num":1}],"destination":"u"}"#
         );
     }
 }
