@@ -151,7 +151,7 @@ impl FilterPlugin for Redact {
     fn check(config: &Config) -> Vec<Problem> {
         let reserved = config.paths.iter().filter(|path| path.is_reserved());
         if !config.hides() {
-            let problem = Problem::new("invalid-value", "nothing is hidden");
+            let problem = Problem::new("missing-key", "nothing is hidden: what to hide is missing");
             let help = "write what is hidden: `phones = true`, `jids = true`, `message_text = true`, or paths such as \
                         `paths = [\"data.pushName\"]`";
             return vec![problem.help(help)];

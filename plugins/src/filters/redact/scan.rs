@@ -133,7 +133,7 @@ fn jid(text: &str, start: usize) -> Option<Token<'_>> {
     // The full stop behind it is not its own.
     let server = text.get(start_of_server..end)?.trim_end_matches('.');
     let end = start_of_server + server.len();
-    if !SERVERS.contains(&server) || precedes_word(bytes, end) {
+    if !SERVERS.contains(&server) {
         return None;
     }
     Some(Token {
@@ -413,6 +413,10 @@ mod tests {
             ),
             ("+55  11 98888 - 7777", &["+55  11 98888 - 7777"]),
             ("a1b25511988887777@lid", &["25511988887777@lid"]),
+            (
+                "118234567890123@lid5511988887777",
+                &["118234567890123@lid", "5511988887777"],
+            ),
             ("5511988887777@example.com", &["5511988887777"]),
         ] {
             assert_eq!(found(text), expected, "{text}");
