@@ -11,6 +11,7 @@ mod behaviour {
     mod clients;
     mod cors;
     mod diagnostics;
+    mod docs;
     mod faults;
     mod harness;
     mod history;
