@@ -18,6 +18,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use jaq_core::data::HasLut;
+use jaq_core::load::parse::{BinaryOp, Term};
 use jaq_core::load::{self, Arena, File, Loader};
 use jaq_core::{Compiler, Ctx, DataT, Lut, Vars};
 pub use jaq_json::Val;
@@ -45,6 +46,7 @@ pub struct Program {
     yields: Need,
     plain: Option<Plain>,
     rewrite: Option<Rewrite>,
+    assigns: bool,
     filter: jaq_core::Filter<Kind>,
 }
 
@@ -98,6 +100,7 @@ impl Program {
         };
         let (looks_at, yields) = flow::follow(&main, &["event", "instance"]);
         let (plain, rewrite) = (Plain::of(&main), Rewrite::of(&main));
+        let assigns = matches!(main, Term::BinOp(_, BinaryOp::Assign, _));
         let arena = Arena::default();
         let loader = Loader::new(prelude::defs(MAIN, main));
         let file = File {
@@ -123,6 +126,7 @@ impl Program {
             yields,
             plain,
             rewrite,
+            assigns,
             filter,
         })
     }
@@ -177,6 +181,11 @@ impl Program {
     /// what stands at constant paths, or put it together anew. The new envelope names the same `event` and `instance`.
     pub fn rewrites(&self, event: &Event) -> Option<Bytes> {
         Some(self.rewrite.as_ref()?.envelope(event)?.into())
+    }
+
+    /// Whether it is an assignment, which holds for everything.
+    pub fn assigns(&self) -> bool {
+        self.assigns
     }
 
     /// Its text.

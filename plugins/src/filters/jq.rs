@@ -51,6 +51,26 @@ pub(super) fn check(key: &str, text: &str) -> Vec<Problem> {
         .collect()
 }
 
+/// What is wrong with a condition.
+pub(super) fn check_condition(key: &str, text: &str) -> Vec<Problem> {
+    if Program::compile(text).is_ok_and(|program| program.assigns()) {
+        let message = "the condition is an assignment, which holds for every event";
+        let problem = Problem::new("bad-program", message).at_key(key);
+        return vec![problem.within(0..text.len()).help("compare with `==`")];
+    }
+    check(key, text)
+}
+
+/// What is wrong with the time for one event.
+pub(super) fn check_time(limit: Period) -> Option<Problem> {
+    let problem = Problem::new(
+        "invalid-value",
+        "`time_limit` is 0: no program ends in no time",
+    );
+    let problem = problem.at_key("time_limit").help("such as \"50ms\"");
+    limit.0.is_zero().then_some(problem)
+}
+
 pub(super) fn compile(key: &str, text: &str) -> Result<Program, BuildError> {
     Program::compile(text).map_err(|faults| {
         let problems = faults.into_iter().map(|fault| problem(key, fault));

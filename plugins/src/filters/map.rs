@@ -67,7 +67,9 @@ impl FilterPlugin for Map {
     type Config = Config;
 
     fn check(config: &Config) -> Vec<Problem> {
-        jq::check("program", &config.program)
+        let mut problems = jq::check("program", &config.program);
+        problems.extend(jq::check_time(config.time_limit));
+        problems
     }
 
     fn build(config: Config, _cx: &BuildContext) -> Result<Self, BuildError> {

@@ -107,6 +107,7 @@ impl FilterPlugin for Router {
                 ),
             );
         }
+        problems.extend(jq::check_time(config.time_limit));
         let mut seen = HashSet::from([UNMATCHED]);
         for (index, route) in config.routes.iter().enumerate() {
             let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
@@ -120,7 +121,7 @@ impl FilterPlugin for Router {
             };
             let key = format!("routes.{index}.port");
             problems.extend(wrong.map(|wrong| Problem::new("invalid-value", wrong).at_key(&key)));
-            problems.extend(jq::check(
+            problems.extend(jq::check_condition(
                 &format!("routes.{index}.condition"),
                 &route.condition,
             ));

@@ -56,7 +56,9 @@ impl FilterPlugin for Where {
     type Config = Config;
 
     fn check(config: &Config) -> Vec<Problem> {
-        jq::check("condition", &config.condition)
+        let mut problems = jq::check_condition("condition", &config.condition);
+        problems.extend(jq::check_time(config.time_limit));
+        problems
     }
 
     fn build(config: Config, _cx: &BuildContext) -> Result<Self, BuildError> {
@@ -97,6 +99,21 @@ mod tests {
         assert_eq!(passed.len(), 1);
         assert_eq!(&**passed[0].envelope(), THEIRS.as_bytes());
         assert_eq!(filter.discarded()[0].1, "condition_false");
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        for (keys, message) in [
+            ("condition = '.event = \"call\"'", "is an assignment"),
+            (
+                "condition = '.event'\ntime_limit = '0s'",
+                "`time_limit` is 0",
+            ),
+            ("condition = '.event ='", "expected"),
+        ] {
+            let problems = FilterHarness::<Where>::problems(keys);
+            assert!(problems.contains(message), "{keys}: {problems}");
+        }
     }
 
     #[test]

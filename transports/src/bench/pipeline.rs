@@ -25,6 +25,8 @@ use super::{Error, delivery::median};
 
 /// Between two looks at a process.
 const LOOK: Duration = Duration::from_millis(2);
+/// How long one run may take.
+const PATIENCE: Duration = Duration::from_mins(10);
 /// Events of one posted batch.
 const BATCH: u64 = 200;
 /// Batches under way at a time.
@@ -110,7 +112,10 @@ pub(super) async fn run(options: &Options) -> Result<Value, Error> {
     };
     let floor = nanos("nothing").unwrap_or_default();
     let added = |name| nanos(name).map(|nanos| (nanos - floor).round());
-    let per_second = |nanos: Option<f64>| nanos.map(|nanos| (1e9 / nanos).round());
+    let per_second = |nanos: Option<f64>| {
+        let nanos = nanos.filter(|nanos| *nanos > 0.0);
+        nanos.map(|nanos| (1e9 / nanos).round())
+    };
     let mut maps = json!({});
     for (name, program) in MAPS {
         maps[name] = json!({
@@ -164,7 +169,11 @@ async fn run_once(options: &Options, events: u32, pipeline: &str) -> Result<Dura
     let watched = process.id().map(Watched::new);
     let watched = watched.ok_or_else(|| Error::Failed("the process has ended".into()))?;
     // A process that has ended is there with its times until it is waited for.
+    let patience = Instant::now() + PATIENCE;
     while !watched.has_ended()? {
+        if Instant::now() > patience {
+            return Err(Error::Failed("a pipeline does not come to its end".into()));
+        }
         tokio::time::sleep(LOOK).await;
     }
     let took = watched.cpu()?;
