@@ -218,7 +218,7 @@ impl Reader {
         Self { need, keeps }
     }
 
-    /// One for a program whose results are [written](write). What it does not look at stands in the document as bytes, which are
+    /// One for a program whose results are [written](fn@write). What it does not look at stands in the document as bytes, which are
     /// a part of what was read; the members `event` and `instance` of its results do not.
     pub fn keeping(program: &Program) -> Self {
         Self {
