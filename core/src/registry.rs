@@ -66,6 +66,7 @@ struct Hooks {
     check: fn(&Settings) -> Vec<Problem>,
     schema: fn(&mut SchemaGenerator) -> Schema,
     ports: fn(&Settings) -> Vec<String>,
+    unnamed_output: bool,
     delivery: fn(&Settings, &Environment) -> Delivery,
     build: Build,
 }
@@ -273,6 +274,7 @@ impl Registration {
             build,
             |settings| check(settings, P::check),
         );
+        plugin.hooks.unnamed_output = P::UNNAMED_OUTPUT;
         plugin.hooks.ports = |settings| {
             let config = settings.read::<P::Config>();
             config.map(|config| P::ports(&config)).unwrap_or_default()
@@ -399,6 +401,7 @@ impl Registration {
             check,
             schema: |generator| C::json_schema(generator),
             ports: |_| Vec::new(),
+            unnamed_output: true,
             delivery: |_, _| Delivery::default(),
             build,
         };
@@ -425,6 +428,11 @@ impl Registration {
     /// The named ports of a filter with these keys.
     pub fn ports(&self, settings: &Settings) -> Vec<String> {
         (self.hooks.ports)(settings)
+    }
+
+    /// Whether a filter has an output that is no named port.
+    pub fn has_unnamed_output(&self) -> bool {
+        self.hooks.unnamed_output
     }
 
     /// How core delivers to a sink with these keys where the file does not say otherwise.

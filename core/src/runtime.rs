@@ -334,10 +334,30 @@ impl Process {
             End::Sources => tracing::info!("every source has ended; stopping"),
             End::Host => tracing::error!("the HTTP server ended by itself; stopping"),
         }
+        if matches!(end, End::Sources) {
+            self.flow_out(&stop).await;
+        }
         let exit = self.stop(&end, force).await;
         match end {
             End::Host => Exit::Internal,
             _ => exit,
+        }
+    }
+
+    /// Lets what the sources left behind get to its end, as long as something moves and nobody says to stop.
+    async fn flow_out(&mut self, stop: &Shutdown) {
+        let mut moved = self.running.report().moved();
+        loop {
+            tokio::select! {
+                () = self.running.drained() => return,
+                () = stop.started() => return,
+                () = tokio::time::sleep(self.server.shutdown_timeout.0) => {}
+            }
+            let now = self.running.report().moved();
+            if now == moved {
+                return;
+            }
+            moved = now;
         }
     }
 

@@ -60,6 +60,8 @@ pub(crate) struct Take {
     pub(crate) within: Duration,
 }
 
+/// How often it is seen whether somebody is at the other end of an HTTP/2 connection with requests under way.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// How long a connection is kept that nothing is sent on.
 const IDLE: Duration = Duration::from_secs(90);
 
@@ -157,6 +159,10 @@ impl Http {
                 .wrap_connector(connector);
             Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
+                .timer(TokioTimer::new())
+                // A connection that is dead is not taken again: requests that time out reset a stream only.
+                .http2_keep_alive_interval(KEEP_ALIVE)
+                .http2_keep_alive_timeout(KEEP_ALIVE / 2)
                 .pool_idle_timeout(IDLE)
                 .http1_title_case_headers(true)
                 .build(connector)

@@ -84,6 +84,13 @@ fn lines(run: &Run) -> impl Iterator<Item = &Line> {
     lines.filter(|line| !line.id.contains(' '))
 }
 
+/// How many events passed a filter that was not asked.
+fn skipped(run: &Run, id: &str) -> usize {
+    let steps = run.recording.steps.iter();
+    let skipped = steps.filter(|step| matches!(step.did, Did::Skipped) && *step.node == *id);
+    skipped.count()
+}
+
 fn as_text(run: &Run) -> String {
     let ids = lines(run).map(|line| line.id.chars().count());
     let width = ids.max().unwrap_or_default();
@@ -104,6 +111,12 @@ fn as_text(run: &Run) -> String {
             };
             parts.push(format!("{events} {word}{reason}"));
         }
+        let skipped = skipped(run, &line.id);
+        if skipped > 0 {
+            parts.push(format!(
+                "{skipped} not asked: it reaches out of the process"
+            ));
+        }
         let (kind, id) = (line.kind, &line.id);
         // Writing to a string cannot fail.
         writeln!(text, "{kind:6}  {id:width$}  {}", parts.join(", ")).ok();
@@ -122,6 +135,7 @@ fn as_json(run: &Run) -> String {
             "id": &*line.id,
             "in": line.received,
             "out": line.sent,
+            "skipped": skipped(run, &line.id),
             "ended": ended.collect::<Vec<_>>(),
         });
         format!("{object}\n")

@@ -113,6 +113,13 @@ pub(super) fn run(options: &Options) -> io::Result<Exit> {
 fn make(options: &Options) -> Result<PathBuf, (Exit, String)> {
     let wrong = |message: String| (Exit::Usage, message);
     let name = Name::parse(&options.name, options.kind.kind).map_err(wrong)?;
+    if options.kind.uses(&name.type_name()) {
+        return Err(wrong(format!(
+            "`{0}` would be the type `{1}`, which the code of a plugin uses for something else: write `my_{0}`, for example",
+            name.as_str(),
+            name.type_name()
+        )));
+    }
     let folder = options.path.clone();
     let folder = folder.unwrap_or_else(|| PathBuf::from(name.as_str()));
     let shown = folder.display();
@@ -151,12 +158,25 @@ fn template(word: &str) -> Result<&'static Template, String> {
 // === impl Template ===
 
 impl Template {
+    /// Whether the plugin's code has a word in it already.
+    fn uses(&self, word: &str) -> bool {
+        let words = self
+            .plugin
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        words
+            .into_iter()
+            .any(|it| it == word && it != self.type_name)
+    }
+
     /// Every file of a crate, with its path.
     fn files(&self, name: &Name, evows: &Dependency, folder: &Path) -> Vec<(String, String)> {
         let named = |text: &str| {
-            text.replace(self.type_name, &name.type_name())
-                .replace(self.name, name.as_str())
-                .replace("my_plugin", name.as_str())
+            // In two steps: a name may have one of the others in it.
+            text.replace(self.type_name, "\u{1}")
+                .replace(self.name, "\u{2}")
+                .replace("my_plugin", "\u{2}")
+                .replace('\u{1}', &name.type_name())
+                .replace('\u{2}', name.as_str())
         };
         let mut manifest = named(MANIFEST).replace("EVOWS", evows.keys());
         if dependency::is_in_package(folder) {

@@ -26,7 +26,8 @@ pub(super) struct Options {
     /// How to report: `text`, or `json`, one object per test and line.
     #[arg(long, default_value = "text")]
     format: Format,
-    /// Run again whenever one of the files changes, until interrupted.
+    /// Run again whenever the configuration, a file of tests or a file of events changes, until interrupted. Files that filters read are
+    /// not looked at.
     #[arg(long)]
     watch: bool,
 }

@@ -18,6 +18,8 @@ pub(super) struct Vertex {
     pub(super) inputs: Option<Vec<(Input, Range<usize>)>>,
     /// Its named ports; `None` when its plugin or its keys are wrong, so that they are not known.
     pub(super) ports: Option<Vec<String>>,
+    /// Whether it has an output without a name.
+    pub(super) unnamed: bool,
 }
 
 /// A vertex, and one of its ports.
@@ -152,6 +154,19 @@ impl<'v> Graph<'v> {
             );
             let sources = self.candidates().join(", ");
             return (None, Some(problem.help(format!("read one of: {sources}"))));
+        }
+        if let (None, false, Some(ports)) = (&input.port, vertex.unnamed, &vertex.ports) {
+            let message = format!(
+                "the {} `{}` puts events out through its ports only",
+                vertex.kind, vertex.id
+            );
+            let ports: Vec<_> = ports
+                .iter()
+                .map(|it| format!("`{}.{it}`", vertex.id))
+                .collect();
+            let help = format!("name a port: {}", ports.join(", "));
+            let problem = Problem::new(codes::UNKNOWN_PORT, message).help(help);
+            return (Some((index, None)), Some(problem));
         }
         let (Some(port), Some(ports)) = (&input.port, &vertex.ports) else {
             return (Some((index, input.port.as_deref())), None);
@@ -359,6 +374,7 @@ mod tests {
             kind,
             inputs: Some(inputs.collect()),
             ports: Some(ports.iter().map(|&port| port.to_owned()).collect()),
+            unnamed: !id.starts_with("ports-only"),
         }
     }
 
@@ -415,6 +431,19 @@ mod tests {
     fn sinks_and_transports_are_no_inputs() {
         let graph = [source("a"), sink("x", &["a"]), sink("y", &["x", "ws", "a"])];
         assert_eq!(codes(&graph), [codes::NOT_AN_INPUT, codes::NOT_AN_INPUT]);
+    }
+
+    #[test]
+    fn what_has_ports_only_is_read_by_port() {
+        let read = |input: &str| {
+            codes(&[
+                source("in"),
+                vertex(Kind::Filter, "ports-only", &["in"], &["a"]),
+                vertex(Kind::Sink, "out", &[input], &[]),
+            ])
+        };
+        assert_eq!(read("ports-only.a"), [""; 0]);
+        assert_eq!(read("ports-only").first(), Some(&codes::UNKNOWN_PORT));
     }
 
     #[test]

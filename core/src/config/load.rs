@@ -303,6 +303,9 @@ impl Loader<'_> {
             Kind::Sink => self.sink_keys(node, &path),
             _ => SinkKeys::default(),
         };
+        let unnamed = component
+            .as_ref()
+            .is_none_or(|it| it.plugin.has_unnamed_output());
         Part {
             vertex: Vertex {
                 id: Arc::from(id),
@@ -310,6 +313,7 @@ impl Loader<'_> {
                 kind: section.kind,
                 inputs,
                 ports,
+                unnamed,
             },
             component,
             sink,

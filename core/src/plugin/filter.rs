@@ -49,6 +49,8 @@ pub trait FilterPlugin: Filter + Sized + 'static {
     const NAME: &'static str;
     /// Its keys, less the ones that core reads (`type`, `inputs`).
     type Config: DeserializeOwned + JsonSchema;
+    /// Whether it emits through its unnamed output. One that only emits to ports cannot be read without naming one.
+    const UNNAMED_OUTPUT: bool = true;
 
     /// What is wrong with a configuration that parsed, all of it. No I/O: `evows validate` runs it. Any error among the problems
     /// keeps evows from starting.

@@ -31,7 +31,7 @@ pub(crate) fn fate<'s>(steps: impl IntoIterator<Item = &'s Step>) -> String {
                 format!("failed in `{node}`: {reason}")
             }
             Did::Delivered(_) => format!("delivered to `{node}`"),
-            Did::Refused(_) => format!("refused by `{node}`"),
+            Did::Refused(why) => format!("refused by `{node}` ({why})"),
         };
         if !ends.contains(&end) {
             ends.push(end);

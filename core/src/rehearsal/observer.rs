@@ -1,6 +1,6 @@
 //! A filter that is watched.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,6 +9,9 @@ use super::record::{Did, Recorder};
 use crate::plugin::{AsyncFilter, BoxError, Emitter, Filter, Limits, Stage, Verdict};
 use crate::topology::NO_OUTPUT;
 use crate::{Event, EventId};
+
+/// The reason of events that reach a filter that cannot start.
+const NOT_STARTED: &str = "not_started";
 
 /// The reason of events that reach a filter that is not asked.
 pub(super) const NOT_MOCKED: &str = "not_mocked";
@@ -27,6 +30,8 @@ pub(super) struct ObservedAsync {
     pub(super) recorder: Arc<Recorder>,
     /// Whether events pass one that is not asked; they fail otherwise.
     pub(super) skips: bool,
+    /// Why it did not start. What it waits for does not come while time is virtual.
+    pub(super) broken: OnceLock<String>,
 }
 
 /// The filter as its graph knows it.
@@ -122,11 +127,12 @@ impl Filter for Observed {
 #[async_trait]
 impl AsyncFilter for ObservedAsync {
     async fn start(&self) -> Result<(), BoxError> {
-        if self.filter.is_local() {
-            self.filter.start().await
-        } else {
-            Ok(())
+        if self.filter.is_local()
+            && let Err(error) = self.filter.start().await
+        {
+            self.broken.set(error.to_string()).ok();
         }
+        Ok(())
     }
 
     async fn apply(&self, event: &Event) -> Verdict {
@@ -134,6 +140,10 @@ impl AsyncFilter for ObservedAsync {
         self.note(id, Did::In(event.clone()));
         if !self.filter.is_local() {
             return self.in_its_place(event);
+        }
+        if let Some(why) = self.broken.get() {
+            self.note(id, Did::Refused(format!("the filter cannot start: {why}")));
+            return self.noted(event, Verdict::Fail(NOT_STARTED));
         }
         let panics = Panics {
             node: &self.node,

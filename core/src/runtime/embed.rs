@@ -89,20 +89,22 @@ impl Embedded {
         let stop = Shutdown::new();
         let stopping = stop.clone();
         let task = tokio::spawn(async move { process.live(stopping, &Shutdown::new()).await });
-        Ok(Self {
-            // The server has begun to serve, which is to hand them out.
-            routes: routes.await.unwrap_or_default(),
+        let mut this = Self {
+            routes: Routes::default(),
             stop,
             task,
             exit: None,
-        })
+        };
+        // The server has begun to serve, which is to hand them out. Dropped here, it is stopped.
+        this.routes = routes.await.unwrap_or_default();
+        Ok(this)
     }
 
     /// Everything that evows serves over HTTP, as a router to [merge](Router::merge) into the application's. It answers paths that
     /// nobody else does, so the application has no fallback of its own; one that does calls [`answer`](Self::answer) in it.
     ///
     /// With [`into_make_service_with_connect_info`](Router::into_make_service_with_connect_info) for [`SocketAddr`] it is known who
-    /// calls, which limits by address need. Behind a proxy, the application may add a [`Peer`] to a request's extensions itself.
+    /// calls, which limits by address need, and `compat = "evolution"`, under which this machine needs no key. Behind a proxy, the application may add a [`Peer`] to a request's extensions itself.
     pub fn router(&self) -> Router {
         let routes = self.routes.clone();
         Router::new().fallback(move |request: Request| {

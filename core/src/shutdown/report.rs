@@ -52,6 +52,16 @@ impl Report {
         }
     }
 
+    /// All counts together: as long as they change, something moves.
+    pub(crate) fn moved(&self) -> u64 {
+        let lines = self.lines.iter();
+        let counts = lines.map(|line| {
+            let ended = line.ended.iter().map(|(_, _, events)| events).sum::<u64>();
+            line.received + line.sent + ended
+        });
+        counts.sum()
+    }
+
     /// Events that the deadline ended.
     pub fn abandoned(&self) -> u64 {
         let ended = self.lines.iter().flat_map(|line| &line.ended);

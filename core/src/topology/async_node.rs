@@ -135,10 +135,11 @@ impl AsyncNode {
     /// `events`, or with the segment.
     async fn work(&mut self, segment: &Segment, queue: &mut Receiver) {
         self.start().await;
-        let most = self.limits.concurrency.get();
-        let mut batch = Vec::with_capacity(most);
+        let mut batch = Vec::new();
         let mut open = true;
         while open || !self.at_work.is_empty() {
+            // Another build may have another limit.
+            let most = self.limits.concurrency.get();
             let room = most.saturating_sub(self.events.len());
             let step = tokio::select! {
                 done = self.at_work.next(), if !self.at_work.is_empty() => Step::Done(done),

@@ -246,6 +246,13 @@ impl Running {
         Report::new(&self.ledgers, cut)
     }
 
+    /// Waits until every source has ended and everything behind them, too. Cancel safe.
+    pub(crate) async fn drained(&mut self) {
+        self.ended().await;
+        while self.segments.join_next().await.is_some() {}
+        while self.sinks.join_next().await.is_some() {}
+    }
+
     /// How the graph stands now.
     pub fn report(&self) -> Report {
         Report::new(&self.ledgers, false)

@@ -2,14 +2,25 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 
 use evows::axum::{Router, routing};
 use evows::tokio::{net::TcpListener, signal};
 use evows::{Embedded, axum, tokio};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
     // An application with a main that is async has a runtime already.
-    tokio::runtime::Runtime::new()?.block_on(serve())
+    let served = tokio::runtime::Runtime::new()
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(serve()));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // What is wrong with a configuration has several lines.
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn serve() -> Result<(), Box<dyn Error>> {

@@ -370,7 +370,8 @@ impl Default for Config {
             path: "{instance}/{date}/{sha256}.{ext}".to_owned(),
             public_url: None,
             on_error: Fallback::default(),
-            timeout: Period::seconds(30),
+            // Less than a webhook source waits for: its sender would send the event again.
+            timeout: Period::seconds(10),
             concurrency: NonZeroUsize::new(8).expect("8 is not 0"),
         }
     }
@@ -387,7 +388,7 @@ impl Config {
         #[cfg(not(feature = "s3"))]
         let _ = cx;
         match &self.folder {
-            Some(folder) => Ok(Box::new(Folder(folder.clone()))),
+            Some(folder) => Ok(Box::new(Folder::new(folder.clone(), self.concurrency))),
             None => Err(BuildError::new("there is no place to put content into")),
         }
     }

@@ -96,6 +96,7 @@ register_filter!(
 impl FilterPlugin for Router {
     const NAME: &'static str = "route";
     type Config = Config;
+    const UNNAMED_OUTPUT: bool = false;
 
     fn check(config: &Config) -> Vec<Problem> {
         let mut problems = Vec::new();

@@ -13,6 +13,9 @@ pub(super) const NAME: &str = "tests";
 pub(super) const SUMMARY: &str =
     "What is put into the pipeline and what must come out of it, for `evows test`.";
 
+const TIME: &str = "Time is virtual: it begins at 2026-01-01T00:00:00Z, and goes on when there is nothing else to do. Only `now` in a jq program is \
+    the time of day. Filters that reach out of the process (a lookup over HTTP, an upload) are not asked: say in `mocks` what they do.";
+
 const EXAMPLE: &str = r#"[[tests]]
 name = "calls are discarded"
 [[tests.inputs]]
@@ -27,7 +30,7 @@ from = "some_filter"
 
 /// The keys as text.
 pub(super) fn describe() -> String {
-    let mut text = format!("{NAME}: {SUMMARY}\n");
+    let mut text = format!("{NAME}: {SUMMARY}\n{TIME}\n");
     for (title, keys) in tables() {
         // Writing to a string cannot fail, here and below.
         writeln!(text, "\n{}", title.replace('`', "")).ok();
@@ -42,7 +45,7 @@ pub(super) fn describe() -> String {
 
 /// The keys as a Markdown page, its heading at this level.
 pub(super) fn page(level: &str) -> String {
-    let mut text = format!("{level} Tests\n\n{SUMMARY}\n");
+    let mut text = format!("{level} Tests\n\n{SUMMARY}\n\n{TIME}\n");
     for (title, keys) in tables() {
         writeln!(text, "\n{level}# `{title}`\n").ok();
         table(keys, &mut text);

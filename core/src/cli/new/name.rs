@@ -68,6 +68,11 @@ const RESERVED: &[&str] = &[
     "while",
     "yield",
     "conformance",
+    // Cargo keeps these for itself.
+    "build",
+    "deps",
+    "examples",
+    "incremental",
 ];
 
 // === impl Name ===

@@ -16,14 +16,16 @@ type Look = Option<(SystemTime, u64)>;
 ///
 /// The files are looked at every now and then: that works on every file system, and with editors that replace files.
 pub(super) fn each_change(mut act: impl FnMut() -> io::Result<Vec<PathBuf>>) -> io::Result<()> {
-    let clock = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    end_when_interrupted()?;
     let mut known: Vec<PathBuf> = Vec::new();
     loop {
         // Looked at first, so that a change meanwhile is not missed.
         let before: Vec<Look> = known.iter().map(|file| look(file)).collect();
-        let files = act()?;
+        let mut files = act()?;
+        // A file that is wrong does not say which others it reads; those that it did may be what is mended.
+        let forgotten = known.iter().filter(|file| !files.contains(file));
+        let forgotten: Vec<_> = forgotten.cloned().collect();
+        files.extend(forgotten);
         let seen: Vec<(PathBuf, Look)> = files
             .iter()
             .map(|file| {
@@ -34,21 +36,26 @@ pub(super) fn each_change(mut act: impl FnMut() -> io::Result<Vec<PathBuf>>) -> 
             .collect();
         known = files;
         output::print("\nwaiting for a change; Ctrl-C ends this\n\n")?;
-        let wait = async {
-            loop {
-                if seen.iter().any(|(file, before)| look(file) != *before) {
-                    return Ok(true);
-                }
-                tokio::select! {
-                    interrupted = tokio::signal::ctrl_c() => return interrupted.map(|()| false),
-                    () = tokio::time::sleep(LOOK) => {}
-                }
-            }
-        };
-        if !clock.block_on(wait)? {
-            return Ok(());
+        while seen.iter().all(|(file, before)| look(file) == *before) {
+            std::thread::park_timeout(LOOK);
         }
     }
+}
+
+/// Ends the process when it is interrupted, whatever it does then: nothing is open that would have to be closed.
+fn end_when_interrupted() -> io::Result<()> {
+    let clock = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let wait = move || {
+        if clock.block_on(tokio::signal::ctrl_c()).is_ok() {
+            std::process::exit(0);
+        }
+    };
+    std::thread::Builder::new()
+        .name("ctrl-c".to_owned())
+        .spawn(wait)?;
+    Ok(())
 }
 
 fn look(file: &Path) -> Look {

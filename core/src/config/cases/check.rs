@@ -230,7 +230,7 @@ impl<'t> Checker<'t> {
                 let help = "`at` counts from the start, `after` from the input above: keep one";
                 self.add(problem.at_key("after").help(help));
             }
-            let after = input.after.map(|period| last + period.0);
+            let after = input.after.map(|period| last.saturating_add(period.0));
             let mut at = input.at.map(|period| period.0).or(after).unwrap_or(last);
             let every = input.every.map(|period| period.0).unwrap_or_default();
             let into: Arc<str> = input.into.as_str().into();
@@ -239,7 +239,7 @@ impl<'t> Checker<'t> {
                 last = at;
                 let into = Arc::clone(&into);
                 feeds.push(Feed { into, envelope, at });
-                at += every;
+                at = at.saturating_add(every);
             }
             self.at.truncate(2);
         }

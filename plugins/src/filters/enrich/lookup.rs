@@ -138,6 +138,9 @@ impl Template {
     }
 }
 
+/// So few entries are expected that the cache is not divided: a part of it would keep no answer that is larger than the part.
+const IN_ONE_PLACE: usize = 32;
+
 // === impl Lookup ===
 
 impl Lookup {
@@ -155,8 +158,6 @@ impl Lookup {
             place.or_insert(HeaderValue::from_static(value));
         }
         let bytes = config.cache.0;
-        // Only a guess of how many there will be.
-        let entries = usize::try_from(bytes / 1024).unwrap_or(usize::MAX);
         Ok(Self {
             url: Template::new(&config.url).map_err(bad)?,
             headers,
@@ -165,7 +166,7 @@ impl Lookup {
             missing_ttl: config.missing_ttl.0,
             network: Network::of_operator(config.proxy, config.ca_file, environment),
             client: OnceLock::new(),
-            answers: Cache::with_weighter(entries.clamp(16, 100_000), bytes, Weight),
+            answers: Cache::with_weighter(IN_ONE_PLACE, bytes, Weight),
         })
     }
 

@@ -1,12 +1,15 @@
 //! Where content is put.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{fs, io};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use evows_core::files;
 use evows_core::plugin::BoxError;
+use tokio::sync::Semaphore;
 
 /// Where content is put, under names with slashes in them.
 #[async_trait]
@@ -50,9 +53,22 @@ pub(super) enum StoreError {
 }
 
 /// A folder of this machine.
-pub(super) struct Folder(pub(super) PathBuf);
+pub(super) struct Folder {
+    path: PathBuf,
+    /// One for each write. A write that hangs keeps its own whoever still waits for it, so that a disk that hangs takes no more
+    /// threads than these.
+    permits: Arc<Semaphore>,
+}
 
 // === impl Folder ===
+
+impl Folder {
+    /// A folder that so many files are written into at once.
+    pub(super) fn new(path: PathBuf, at_once: NonZeroUsize) -> Self {
+        let permits = Arc::new(Semaphore::new(at_once.get()));
+        Self { path, permits }
+    }
+}
 
 #[async_trait]
 impl Store for Folder {
@@ -62,9 +78,15 @@ impl Store for Folder {
         bytes: Bytes,
         _content_type: &'static str,
     ) -> Result<(), StoreError> {
-        let path = self.0.join(name);
+        let path = self.path.join(name);
         let told = path.display().to_string();
-        let written = tokio::task::spawn_blocking(move || write(&path, &bytes)).await;
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let written = tokio::task::spawn_blocking(move || {
+            let written = write(&path, &bytes);
+            drop(permit);
+            written
+        });
+        let written = written.await;
         let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
         written.map_err(|source| StoreError::File { path: told, source })
     }
