@@ -294,6 +294,44 @@ inputs = [{ into = "inn" }]
 }
 
 #[test]
+fn a_filter_that_cannot_start_says_why() {
+    let pipeline = r#"
+        [sources.in]
+        type = "stdin"
+        [filters.known]
+        type = "enrich"
+        inputs = ["in"]
+        key = "instance"
+        target = "data.shop"
+        file = "shops.json"
+        [sinks.out]
+        type = "stdout"
+        inputs = ["known"]
+    "#;
+    let folder = folder(&[("evows.toml", pipeline), ("events.ndjson", CALL)]);
+    let output = evows(folder.path(), &["trace", "events.ndjson"]);
+    let said = text(&output.stdout);
+    for part in [
+        "the filter cannot start",
+        "shops.json",
+        "failed: not_started",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    std::fs::write(
+        folder.path().join("shops.json"),
+        r#"{"shop":{"city":"Recife"}}"#,
+    )
+    .unwrap();
+    let output = evows(folder.path(), &["trace", "events.ndjson"]);
+    let said = text(&output.stdout);
+    assert!(
+        said.contains("Recife") && said.contains("delivered"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_trace_shows_every_step_and_what_it_changed() {
     let events = format!("{UPSERT}\n{CALL}\n");
     let folder = folder(&[("evows.toml", PIPELINE), ("events.ndjson", &events)]);
