@@ -58,9 +58,11 @@ impl Outlet {
         };
         let is_long = waiting.batch.len() >= LONG;
         let turn = self.segment.turn().await;
-        turn.push(std::mem::take(&mut waiting.batch)).await;
+        let batch = std::mem::take(&mut waiting.batch);
         if is_long {
-            self.segment.give_way().await;
+            turn.push_many(batch).await;
+        } else {
+            turn.push(batch).await;
         }
     }
 

@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
@@ -30,14 +29,12 @@ pub(crate) struct Segment {
     chain: Mutex<Chain>,
     /// The source that feeds it; `None` when a queue does.
     source: Option<Arc<Ledger>>,
-    /// Whether a queue held [`MANY`] when the last batch had been pushed.
-    crowded: AtomicBool,
 }
 
 /// The turn of one caller.
 pub(crate) struct Turn<'a> {
     chain: MutexGuard<'a, Chain>,
-    segment: &'a Segment,
+    source: Option<&'a Ledger>,
 }
 
 /// What a segment does, one caller at a time.
@@ -66,7 +63,6 @@ impl Segment {
         Self {
             chain: Mutex::new(chain),
             source,
-            crowded: AtomicBool::new(false),
         }
     }
 
@@ -78,15 +74,7 @@ impl Segment {
     pub(crate) async fn turn(&self) -> Turn<'_> {
         Turn {
             chain: self.chain.lock().await,
-            segment: self,
-        }
-    }
-
-    /// Lets readers run first where much waits for them: what they take soon is still in the processor's caches, and what is
-    /// woken on a thread that stays busy runs on no other one. Cancel safe.
-    pub(crate) async fn give_way(&self) {
-        if self.crowded.load(Ordering::Relaxed) {
-            tokio::task::yield_now().await;
+            source: self.source.as_deref(),
         }
     }
 
@@ -108,8 +96,7 @@ impl Segment {
         let tickers = self.start_ticking().await;
         let mut batch = Vec::with_capacity(CHUNK);
         while queue.receive(&mut batch, CHUNK).await {
-            self.turn().await.push(batch.drain(..)).await;
-            self.give_way().await;
+            self.turn().await.push_many(batch.drain(..)).await;
         }
         drop(tickers);
         self.finish().await;
@@ -157,19 +144,29 @@ impl Turn<'_> {
     ///
     /// Cancel safe: the events are taken in before the first wait, and leave with the next call.
     pub(crate) async fn push(mut self, batch: impl IntoIterator<Item = Event>) {
-        let source = self.segment.source.as_deref();
+        self.run(batch).await;
+    }
+
+    /// The same for a batch that is long enough to let readers run first afterwards, where much waits for them: what they take
+    /// soon is still in the processor's caches, and what is woken on a thread that stays busy runs on no other one.
+    pub(crate) async fn push_many(mut self, batch: impl IntoIterator<Item = Event>) {
+        self.run(batch).await;
+        let mut leaves = self.chain.leaves.iter();
+        let is_crowded = leaves.any(|leaf| leaf.sender.waiting() >= MANY);
+        // Others may push meanwhile.
+        drop(self);
+        if is_crowded {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn run(&mut self, batch: impl IntoIterator<Item = Event>) {
         self.chain.input.extend(batch);
         if self.chain.finished {
-            self.chain.refuse(source);
+            self.chain.refuse(self.source);
         } else {
-            self.chain.run(source).await;
+            self.chain.run(self.source).await;
         }
-        let crowded = self
-            .chain
-            .leaves
-            .iter()
-            .any(|it| it.sender.waiting() >= MANY);
-        self.segment.crowded.store(crowded, Ordering::Relaxed);
     }
 }
 
