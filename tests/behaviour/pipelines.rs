@@ -294,6 +294,36 @@ inputs = [{ into = "inn" }]
 }
 
 #[test]
+fn a_trace_follows_everything_that_is_made_of_an_event() {
+    let pipeline = r#"
+        [sources.in]
+        type = "stdin"
+        [filters.two]
+        type = "map"
+        inputs = ["in"]
+        program = '(.n = 1), (.n = 2)'
+        [filters.first]
+        type = "where"
+        inputs = ["two"]
+        condition = '.n == 1'
+        [sinks.out]
+        type = "stdout"
+        inputs = ["first"]
+    "#;
+    let folder = folder(&[("evows.toml", pipeline), ("events.ndjson", CALL)]);
+    let output = evows(folder.path(), &["trace", "events.ndjson"]);
+    let said = text(&output.stdout);
+    for part in [
+        "\"n\": 1",
+        "\"n\": 2",
+        "delivered",
+        "discarded: condition_false",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
 fn a_filter_that_cannot_start_says_why() {
     let pipeline = r#"
         [sources.in]

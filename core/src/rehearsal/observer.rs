@@ -48,7 +48,9 @@ struct Between<'a, 'b> {
     out: &'a mut Emitter<'b>,
     node: &'a Watched,
     recorder: &'a Recorder,
-    /// The event in hand, until it shows again.
+    /// The event that the filter was called with.
+    given: Option<EventId>,
+    /// The same until it shows again.
     in_hand: Option<EventId>,
 }
 
@@ -77,7 +79,7 @@ impl Observed {
     /// Calls the filter; gives back the event in hand if the filter did nothing with it.
     fn call(
         &mut self,
-        in_hand: Option<EventId>,
+        given: Option<EventId>,
         out: &mut Emitter<'_>,
         act: impl FnOnce(&mut dyn Filter, &mut Emitter<'_>),
     ) -> Option<EventId> {
@@ -85,7 +87,8 @@ impl Observed {
             out,
             node: &self.node,
             recorder: &self.recorder,
-            in_hand,
+            given,
+            in_hand: given,
         };
         act(&mut *self.filter, &mut Emitter::new(&mut between));
         between.in_hand
@@ -185,6 +188,7 @@ impl ObservedAsync {
             }
             Verdict::Emit(emitted) => {
                 for (port, emitted) in emitted {
+                    self.recorder.made(emitted.id(), event.id());
                     self.note(event.id(), self.node.out(*port, emitted));
                 }
             }
@@ -206,6 +210,9 @@ impl Between<'_, '_> {
 
 impl Stage for Between<'_, '_> {
     fn emit(&mut self, event: Event, port: Option<usize>) {
+        if let Some(given) = self.given {
+            self.recorder.made(event.id(), given);
+        }
         self.note(event.id(), self.node.out(port, &event));
         match port {
             None => self.out.emit(event),

@@ -14,7 +14,15 @@ use crate::{Event, EventId};
 pub(super) struct Recorder {
     start: Instant,
     stopping: AtomicBool,
-    steps: Mutex<Vec<Step>>,
+    written: Mutex<Written>,
+}
+
+/// What is written down.
+#[derive(Default)]
+struct Written {
+    steps: Vec<Step>,
+    /// The event that was put in, of each that was seen: itself, or the one that it was made of.
+    origins: HashMap<EventId, EventId>,
 }
 
 /// Every step of every event, in order.
@@ -70,11 +78,20 @@ impl Recorder {
         Self {
             start: Instant::now(),
             stopping: AtomicBool::new(false),
-            steps: Mutex::default(),
+            written: Mutex::default(),
         }
     }
 
+    /// Says that a filter made an event of another one, unless it was there before.
+    pub(super) fn made(&self, event: EventId, of: EventId) {
+        let origins = &mut self.written.lock().origins;
+        let of = origins.get(&of).copied().unwrap_or(of);
+        origins.entry(event).or_insert(of);
+    }
+
     pub(super) fn note(&self, node: &Arc<str>, event: EventId, did: Did) {
+        let mut written = self.written.lock();
+        let event = *written.origins.entry(event).or_insert(event);
         let step = Step {
             at: self.start.elapsed(),
             stopping: self.stopping.load(Ordering::Relaxed),
@@ -82,7 +99,7 @@ impl Recorder {
             event,
             did,
         };
-        self.steps.lock().push(step);
+        written.steps.push(step);
     }
 
     pub(super) fn stops(&self) {
@@ -91,7 +108,7 @@ impl Recorder {
 
     pub(super) fn take(&self) -> Recording {
         Recording {
-            steps: std::mem::take(&mut self.steps.lock()),
+            steps: std::mem::take(&mut self.written.lock().steps),
         }
     }
 }
