@@ -3,6 +3,8 @@
 //! A plugin registers itself with one macro call beside its code. The crate that declares it must be *used*
 //! by the binary (`use evows_plugins as _;`), or the linker drops it and nothing is registered.
 
+mod register;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -275,10 +277,7 @@ impl Registration {
             |settings| check(settings, P::check),
         );
         plugin.hooks.unnamed_output = P::UNNAMED_OUTPUT;
-        plugin.hooks.ports = |settings| {
-            let config = settings.read::<P::Config>();
-            config.map(|config| P::ports(&config)).unwrap_or_default()
-        };
+        plugin.hooks.ports = |settings| ports(settings, P::ports);
         plugin
     }
 
@@ -301,10 +300,7 @@ impl Registration {
             build,
             |settings| check(settings, P::check),
         );
-        plugin.hooks.ports = |settings| {
-            let config = settings.read::<P::Config>();
-            config.map(|config| P::ports(&config)).unwrap_or_default()
-        };
+        plugin.hooks.ports = |settings| ports(settings, P::ports);
         plugin
     }
 
@@ -528,77 +524,7 @@ fn check<C: DeserializeOwned>(settings: &Settings, check: fn(&C) -> Vec<Problem>
     }
 }
 
-/// Registers a source: `register_source!(Webhook, summary = "...", example = "path = \"/in\"");`.
-#[macro_export]
-macro_rules! register_source {
-    ($plugin:ty, summary = $summary:expr, example = $example:expr $(,)?) => {
-        $crate::__register!(source, $plugin, $summary, $example);
-    };
-}
-
-/// Registers a filter: `register_filter!(Upper, summary = "...", example = "");`.
-#[macro_export]
-macro_rules! register_filter {
-    ($plugin:ty, summary = $summary:expr, example = $example:expr $(,)?) => {
-        $crate::__register!(filter, $plugin, $summary, $example);
-    };
-}
-
-/// Registers an async filter: `register_async_filter!(Lookup, summary = "...", example = "");`.
-#[macro_export]
-macro_rules! register_async_filter {
-    ($plugin:ty, summary = $summary:expr, example = $example:expr $(,)?) => {
-        $crate::__register!(async_filter, $plugin, $summary, $example);
-    };
-}
-
-/// Registers a sink: `register_sink!(Stdout, summary = "...", example = "");`.
-#[macro_export]
-macro_rules! register_sink {
-    ($plugin:ty, summary = $summary:expr, example = $example:expr $(,)?) => {
-        $crate::__register!(sink, $plugin, $summary, $example);
-    };
-}
-
-/// Registers a transport: `register_transport!(Sse, summary = "...", example = "");`.
-#[macro_export]
-macro_rules! register_transport {
-    ($plugin:ty, summary = $summary:expr, example = $example:expr $(,)?) => {
-        $crate::__register!(transport, $plugin, $summary, $example);
-    };
-}
-
-/// Registers a policy: `register_policy!(Global, summary = "...", example = "");`.
-#[macro_export]
-macro_rules! register_policy {
-    ($plugin:ty, summary = $summary:expr, example = $example:expr $(,)?) => {
-        $crate::__register!(policy, $plugin, $summary, $example);
-    };
-}
-
-/// Registers a lifecycle: `register_lifecycle!(Evolution, summary = "...", example = "");`.
-#[macro_export]
-macro_rules! register_lifecycle {
-    ($plugin:ty, summary = $summary:expr, example = $example:expr $(,)?) => {
-        $crate::__register!(lifecycle, $plugin, $summary, $example);
-    };
-}
-
-/// The common part of the `register_*!` macros.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __register {
-    ($constructor:ident, $plugin:ty, $summary:expr, $example:expr) => {
-        $crate::inventory::submit! {
-            $crate::registry::Registration::$constructor::<$plugin>(
-                $summary,
-                $example,
-                $crate::registry::Origin {
-                    package: ::core::env!("CARGO_PKG_NAME"),
-                    file: ::core::file!(),
-                    line: ::core::line!(),
-                },
-            )
-        }
-    };
+fn ports<C: DeserializeOwned>(settings: &Settings, ports: fn(&C) -> Vec<String>) -> Vec<String> {
+    let config = settings.read();
+    config.map(|config| ports(&config)).unwrap_or_default()
 }
