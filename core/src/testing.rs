@@ -17,6 +17,7 @@
 //! [`event`] makes an event, [`corpus`] many of all sorts, [`context`] a context to build any plugin in.
 
 mod async_filter;
+mod collected;
 pub mod conformance;
 mod context;
 mod corpus;

@@ -2,9 +2,11 @@
 
 use std::mem;
 
+use super::collected::Collected;
 use super::context;
+use super::keys::{configured, expect_built, problems};
 use crate::Event;
-use crate::config::{Settings, list};
+use crate::config::Settings;
 use crate::plugin::{AsyncFilter, AsyncFilterPlugin, BuildContext, BuildError, Verdict};
 
 /// An async filter, and everything that it said is to become of events.
@@ -13,11 +15,8 @@ use crate::plugin::{AsyncFilter, AsyncFilterPlugin, BuildContext, BuildError, Ve
 /// several under way at once, call the [`filter`](Self::filter) itself.
 pub struct AsyncFilterHarness<F> {
     filter: F,
-    ports: Vec<String>,
     started: bool,
-    emitted: Vec<(Option<usize>, Event)>,
-    discarded: Vec<(Event, &'static str)>,
-    failed: Vec<(Event, &'static str)>,
+    out: Collected,
 }
 
 // === impl AsyncFilterHarness ===
@@ -29,31 +28,19 @@ impl<F: AsyncFilterPlugin> AsyncFilterHarness<F> {
     ///
     /// When the keys have problems or the build fails; see [`build_in`](Self::build_in).
     pub fn from_toml(keys: &str) -> Self {
-        match Self::build_in(keys, &context(F::NAME)) {
-            Ok(harness) => harness,
-            Err(error) => panic!("cannot build `{}`: {error}", F::NAME),
-        }
+        expect_built(Self::build_in(keys, &context(F::NAME)), F::NAME)
     }
 
     /// Builds the filter from its keys in a context of the caller's: parse, check, build.
     pub fn build_in(keys: &str, cx: &BuildContext) -> Result<Self, BuildError> {
-        let config: F::Config = Settings::from_text(keys)
-            .read()
-            .map_err(BuildError::Config)?;
-        let problems = F::check(&config);
-        if !problems.is_empty() {
-            return Err(BuildError::Config(problems));
-        }
+        let config = configured(&Settings::from_text(keys), F::check)?;
         let ports = F::ports(&config);
         Ok(Self::new(F::build(config, cx)?, ports))
     }
 
     /// What the filter's check says of these keys, as one line; empty when nothing is wrong.
     pub fn problems(keys: &str) -> String {
-        match Settings::from_text(keys).read::<F::Config>() {
-            Ok(config) => list(&F::check(&config)),
-            Err(problems) => list(&problems),
-        }
+        problems(keys, F::check)
     }
 }
 
@@ -62,11 +49,8 @@ impl<F: AsyncFilter> AsyncFilterHarness<F> {
     pub fn new(filter: F, ports: Vec<String>) -> Self {
         Self {
             filter,
-            ports,
             started: false,
-            emitted: Vec::new(),
-            discarded: Vec::new(),
-            failed: Vec::new(),
+            out: Collected::new(ports),
         }
     }
 
@@ -88,10 +72,10 @@ impl<F: AsyncFilter> AsyncFilterHarness<F> {
             Err(_) => self.filter.timed_out(&event),
         };
         match verdict {
-            Verdict::Pass => self.emitted.push((None, event)),
-            Verdict::Emit(events) => self.emitted.extend(events),
-            Verdict::Discard(reason) => self.discarded.push((event, reason)),
-            Verdict::Fail(reason) => self.failed.push((event, reason)),
+            Verdict::Pass => self.out.emitted.push((None, event)),
+            Verdict::Emit(events) => self.out.emitted.extend(events),
+            Verdict::Discard(reason) => self.out.discarded.push((event, reason)),
+            Verdict::Fail(reason) => self.out.failed.push((event, reason)),
         }
         self
     }
@@ -108,7 +92,7 @@ impl<F: AsyncFilter> AsyncFilterHarness<F> {
 
     /// Takes the events that came out of the unnamed output.
     pub fn emitted(&mut self) -> Vec<Event> {
-        self.take(None)
+        self.out.take(None)
     }
 
     /// Takes the events that came out of a named port.
@@ -117,30 +101,16 @@ impl<F: AsyncFilter> AsyncFilterHarness<F> {
     ///
     /// When the filter has no port of that name.
     pub fn emitted_to(&mut self, port: &str) -> Vec<Event> {
-        let number = self.ports.iter().position(|name| name == port);
-        assert!(
-            number.is_some(),
-            "the filter has no port `{port}`: {:?}",
-            self.ports
-        );
-        self.take(number)
+        self.out.take_named(port)
     }
 
     /// Takes the events that were discarded, with the reasons.
     pub fn discarded(&mut self) -> Vec<(Event, &'static str)> {
-        mem::take(&mut self.discarded)
+        mem::take(&mut self.out.discarded)
     }
 
     /// Takes the events that failed, with the reasons.
     pub fn failed(&mut self) -> Vec<(Event, &'static str)> {
-        mem::take(&mut self.failed)
-    }
-
-    fn take(&mut self, port: Option<usize>) -> Vec<Event> {
-        let all = mem::take(&mut self.emitted);
-        let (taken, left): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|(other, _)| *other == port);
-        self.emitted = left;
-        taken.into_iter().map(|(_, event)| event).collect()
+        mem::take(&mut self.out.failed)
     }
 }

@@ -112,8 +112,7 @@ pub fn names(plugins: &Plugins) {
         panic!("{duplicate}");
     }
     plugins.each(|plugin| {
-        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if plugin.name.is_empty() || !plugin.name.chars().all(is_plain) {
+        if !is_snake_case(plugin.name) {
             return Err("its NAME is not in `snake_case`".to_owned());
         }
         let summary = plugin.summary;
@@ -240,6 +239,11 @@ impl Built {
             Kind::Lifecycle => Self::Lifecycle(plugin.build_lifecycle(&keys, cx)?),
         })
     }
+}
+
+fn is_snake_case(word: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    !word.is_empty() && word.chars().all(is_plain)
 }
 
 fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -2,8 +2,9 @@
 
 use std::mem;
 
+use super::collected::Collected;
 use super::context;
-use super::keys::{configured, problems};
+use super::keys::{configured, expect_built, problems};
 use crate::config::Settings;
 use crate::plugin::{BuildContext, BuildError, Emitter, Filter, FilterPlugin, Stage};
 use crate::{Event, Outcome, Tracker, track};
@@ -14,18 +15,14 @@ use crate::{Event, Outcome, Tracker, track};
 /// panics if an event was neither emitted, discarded, failed nor held.
 pub struct FilterHarness<F: Filter> {
     filter: Option<F>,
-    ports: Vec<String>,
-    out: Collected,
+    out: Settled,
     tracker: Option<Tracker>,
     receipt: crate::Receipt,
 }
 
-/// What a filter did.
-#[derive(Default)]
-struct Collected {
-    emitted: Vec<(Option<usize>, Event)>,
-    discarded: Vec<(Event, &'static str)>,
-    failed: Vec<(Event, &'static str)>,
+/// What the filter did. The events are settled as they come and kept as copies, so that a test may drop what it takes.
+struct Settled {
+    all: Collected,
     /// The highest number of a port that was used.
     highest: Option<usize>,
 }
@@ -39,10 +36,7 @@ impl<F: FilterPlugin> FilterHarness<F> {
     ///
     /// When the keys have problems or the build fails; see [`try_from_toml`](Self::try_from_toml).
     pub fn from_toml(keys: &str) -> Self {
-        match Self::try_from_toml(keys) {
-            Ok(harness) => harness,
-            Err(error) => panic!("cannot build `{}`: {error}", F::NAME),
-        }
+        expect_built(Self::try_from_toml(keys), F::NAME)
     }
 
     /// Builds the filter from its keys: parse, check, build.
@@ -69,8 +63,10 @@ impl<F: Filter> FilterHarness<F> {
         let (tracker, receipt) = track();
         Self {
             filter: Some(filter),
-            ports,
-            out: Collected::default(),
+            out: Settled {
+                all: Collected::new(ports),
+                highest: None,
+            },
             tracker: Some(tracker),
             receipt,
         }
@@ -107,7 +103,7 @@ impl<F: Filter> FilterHarness<F> {
 
     /// Takes the events that came out of the unnamed output.
     pub fn emitted(&mut self) -> Vec<Event> {
-        self.take(None)
+        self.out.all.take(None)
     }
 
     /// Takes the events that came out of a named port.
@@ -116,23 +112,17 @@ impl<F: Filter> FilterHarness<F> {
     ///
     /// When the filter has no port of that name.
     pub fn emitted_to(&mut self, port: &str) -> Vec<Event> {
-        let number = self.ports.iter().position(|name| name == port);
-        assert!(
-            number.is_some(),
-            "the filter has no port `{port}`: {:?}",
-            self.ports
-        );
-        self.take(number)
+        self.out.all.take_named(port)
     }
 
     /// Takes the events that were discarded, with the reasons.
     pub fn discarded(&mut self) -> Vec<(Event, &'static str)> {
-        mem::take(&mut self.out.discarded)
+        mem::take(&mut self.out.all.discarded)
     }
 
     /// Takes the events that failed, with the reasons.
     pub fn failed(&mut self) -> Vec<(Event, &'static str)> {
-        mem::take(&mut self.out.failed)
+        mem::take(&mut self.out.all.failed)
     }
 
     /// Flushes and drops the filter, and checks that no event was lost, or emitted to a port that there is not. Dropping the harness does the same.
@@ -151,15 +141,6 @@ impl<F: Filter> FilterHarness<F> {
         self
     }
 
-    fn take(&mut self, port: Option<usize>) -> Vec<Event> {
-        let (taken, left) = mem::take(&mut self.out.emitted)
-            .into_iter()
-            .partition(|(other, _)| *other == port);
-        self.out.emitted = left;
-        let taken: Vec<(Option<usize>, Event)> = taken;
-        taken.into_iter().map(|(_, event)| event).collect()
-    }
-
     fn check(&mut self) {
         if self.tracker.is_none() {
             return;
@@ -172,7 +153,7 @@ impl<F: Filter> FilterHarness<F> {
             outcome == Some(Outcome::Delivered),
             "the filter dropped an event: emit, discard, fail or hold each one"
         );
-        let ports = self.ports.len();
+        let ports = self.out.all.ports.len();
         assert!(
             self.out.highest.is_none_or(|port| port < ports),
             "the filter emits to a port that `ports` does not name: {:?} of {ports}",
@@ -190,23 +171,22 @@ impl<F: Filter> Drop for FilterHarness<F> {
     }
 }
 
-// === impl Collected ===
+// === impl Settled ===
 
-/// The events are settled as they come and kept as copies, so that a test may drop what it takes.
-impl Stage for Collected {
+impl Stage for Settled {
     fn emit(&mut self, event: Event, port: Option<usize>) {
         self.highest = self.highest.max(port);
-        self.emitted.push((port, event.clone()));
+        self.all.emitted.push((port, event.clone()));
         event.settle(Outcome::Delivered);
     }
 
     fn discard(&mut self, event: Event, reason: &'static str) {
-        self.discarded.push((event.clone(), reason));
+        self.all.discarded.push((event.clone(), reason));
         event.settle(Outcome::Delivered);
     }
 
     fn fail(&mut self, event: Event, reason: &'static str) {
-        self.failed.push((event.clone(), reason));
+        self.all.failed.push((event.clone(), reason));
         event.settle(Outcome::Delivered);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-use super::{Built, Plugins};
+use super::{Built, Plugins, is_snake_case};
 use crate::config::Settings;
 use crate::plugin::{AsyncFilter, Filter, Policy};
 use crate::registry::{Kind, Registration};
@@ -73,8 +73,7 @@ fn are_labels(
     failed: Vec<(Event, &'static str)>,
 ) -> Result<(), String> {
     for (_, reason) in discarded.into_iter().chain(failed) {
-        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if reason.is_empty() || !reason.chars().all(is_plain) {
+        if !is_snake_case(reason) {
             return Err(format!("the reason {reason:?} is not in `snake_case`"));
         }
     }
