@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::feed::{Play, Source};
+use super::feed::Source;
 use super::output::{self, Format};
 use super::{Exit, complain};
 use crate::plugin::Environment;
-use crate::rehearsal::{Did, Rehearsal, Run};
+use crate::rehearsal::{Did, Run};
 use crate::{Line, Outcome, one_line};
 
 /// How `evows run` runs; for good, without any of these.
@@ -46,24 +46,13 @@ pub(super) fn run(
     path: &Path,
     environment: &Environment,
 ) -> io::Result<Exit> {
-    let Play { config, feeds } = match options.source.open(file, path, environment)? {
+    let play = match options.source.open(file, path, environment)? {
         Ok(play) => play,
         Err(exit) => return Ok(exit),
     };
-    let rehearsal = Rehearsal {
-        config: &config,
-        environment,
-        mocks: &[],
-        feeds: &feeds,
-        until: None,
-        skips: true,
-    };
-    let run = match rehearsal.run()? {
+    let run = match play.run(environment)? {
         Ok(run) => run,
-        Err(error) => {
-            complain(&error);
-            return Ok(error.exit());
-        }
+        Err(exit) => return Ok(exit),
     };
     let counts = match options.format {
         Format::Text => as_text(&run),

@@ -9,6 +9,7 @@ use super::validate;
 use super::{Exit, complain, output};
 use crate::config::{Config, Feed, envelopes, suggest};
 use crate::plugin::Environment;
+use crate::rehearsal::{Rehearsal, Run};
 
 /// What is put in, and where.
 #[derive(Debug, Default, clap::Args)]
@@ -23,8 +24,29 @@ pub(super) struct Source {
 
 /// A sound configuration, and what is put into it.
 pub(super) struct Play {
-    pub(super) config: Config,
-    pub(super) feeds: Vec<Feed>,
+    config: Config,
+    feeds: Vec<Feed>,
+}
+
+// === impl Play ===
+
+impl Play {
+    /// Puts all of it through. Events pass a filter that reaches out of the process.
+    pub(super) fn run(&self, environment: &Environment) -> io::Result<Result<Run, Exit>> {
+        let rehearsal = Rehearsal {
+            config: &self.config,
+            environment,
+            mocks: &[],
+            feeds: &self.feeds,
+            until: None,
+            skips: true,
+        };
+        let run = rehearsal.run()?;
+        Ok(run.map_err(|error| {
+            complain(&error);
+            error.exit()
+        }))
+    }
 }
 
 // === impl Source ===

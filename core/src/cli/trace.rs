@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::feed::{Play, Source};
+use super::Exit;
+use super::feed::Source;
 use super::output::{self, Format};
-use super::{Exit, complain};
 use crate::Event;
 use crate::config::Period;
 use crate::plugin::Environment;
-use crate::rehearsal::{Did, Fed, Rehearsal, Step, Style, fate, unified};
+use crate::rehearsal::{Did, Fed, Step, Style, fate, unified};
 
 /// Lines around a change.
 const CONTEXT: usize = 1;
@@ -37,24 +37,13 @@ struct Way<'r> {
 
 /// Shows the way of each event through the pipeline.
 pub(super) fn run(options: &Options, path: &Path, environment: &Environment) -> io::Result<Exit> {
-    let Play { config, feeds } = match options.source.open(&options.file, path, environment)? {
+    let play = match options.source.open(&options.file, path, environment)? {
         Ok(play) => play,
         Err(exit) => return Ok(exit),
     };
-    let rehearsal = Rehearsal {
-        config: &config,
-        environment,
-        mocks: &[],
-        feeds: &feeds,
-        until: None,
-        skips: true,
-    };
-    let run = match rehearsal.run()? {
+    let run = match play.run(environment)? {
         Ok(run) => run,
-        Err(error) => {
-            complain(&error);
-            return Ok(error.exit());
-        }
+        Err(exit) => return Ok(exit),
     };
     let coloured = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let style = if coloured {
