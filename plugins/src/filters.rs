@@ -15,6 +15,7 @@ pub mod key;
 pub mod map;
 pub mod media;
 pub mod normalize;
+mod outage;
 pub mod path;
 mod recent;
 pub mod redact;

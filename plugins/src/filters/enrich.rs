@@ -54,7 +54,6 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use evows_core::config::{Period, Problem, Size};
@@ -69,6 +68,7 @@ use serde_json::Value;
 use self::lookup::{Lookup, Template};
 use self::table::Table;
 use super::fallback::Fallback;
+use super::outage::Outage;
 use super::path::{Path, Place};
 use super::{attached, set};
 
@@ -137,15 +137,13 @@ pub struct Http {
 
 /// The running filter.
 pub struct Enrich {
-    id: String,
     key: Path,
     target: Path,
     from: From,
     on_missing: Fallback,
     on_error: Fallback,
     limits: Limits,
-    /// The last lookup failed.
-    is_failing: AtomicBool,
+    outage: Outage,
 }
 
 /// Where things are looked up.
@@ -227,7 +225,6 @@ impl AsyncFilterPlugin for Enrich {
             }
         };
         Ok(Self {
-            id: cx.id().to_owned(),
             key: config.key,
             target: config.target,
             from,
@@ -237,7 +234,7 @@ impl AsyncFilterPlugin for Enrich {
                 concurrency: config.concurrency,
                 timeout: config.timeout.0,
             },
-            is_failing: AtomicBool::new(false),
+            outage: Outage::new(cx.id()),
         })
     }
 }
@@ -267,13 +264,11 @@ impl AsyncFilter for Enrich {
             From::File { read, .. } => self.put(event, read.get().and_then(|it| it.get(&key))),
             From::Http(lookup) => match lookup.find(&key).await {
                 Ok(found) => {
-                    if self.is_failing.swap(false, Ordering::Relaxed) {
-                        tracing::info!(filter = &*self.id, "lookups work again");
-                    }
+                    self.outage.over("lookups work again");
                     self.put(event, found.as_deref())
                 }
                 Err(error) => {
-                    self.tell(&error);
+                    self.outage.failed("a lookup failed", &error);
                     self.on_error.verdict("lookup_failed")
                 }
             },
@@ -281,7 +276,8 @@ impl AsyncFilter for Enrich {
     }
 
     fn timed_out(&self, _event: &Event) -> Verdict {
-        self.tell("there is no answer in time");
+        self.outage
+            .failed("a lookup failed", &"there is no answer in time");
         self.on_error.verdict("timeout")
     }
 
@@ -326,19 +322,6 @@ impl Enrich {
             debug_assert_eq!(done, Ok(()), "the place was looked at before");
         });
         edited.into()
-    }
-
-    /// Says once what is wrong, until it works again.
-    fn tell(&self, error: &str) {
-        if self.is_failing.swap(true, Ordering::Relaxed) {
-            tracing::debug!(filter = &*self.id, error, "a lookup failed");
-        } else {
-            tracing::warn!(
-                filter = &*self.id,
-                error,
-                "a lookup failed; those that follow are told of at the level debug"
-            );
-        }
     }
 }
 

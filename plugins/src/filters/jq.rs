@@ -7,21 +7,8 @@ use evows_core::Event;
 use evows_core::config::{Period, Problem};
 use evows_core::jq::{self, Fault, NotJson, Program, Reader, RunError, Val};
 use evows_core::plugin::{BuildError, Emitter};
-use schemars::JsonSchema;
-use serde::Deserialize;
 
-/// What happens to an event over which a program fails.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnError {
-    /// It ends as failed: its source is told.
-    #[default]
-    Fail,
-    /// It is discarded.
-    Discard,
-    /// It is passed on as it came.
-    Pass,
-}
+use super::fallback::Fallback;
 
 /// Why a program came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -103,17 +90,14 @@ pub(super) fn input(reader: &Reader, event: &Event) -> Result<Val, Failure> {
     reader.read(event.envelope()).ok_or(Failure::Envelope)
 }
 
-// === impl OnError ===
-
-impl OnError {
-    pub(super) fn end(self, event: Event, failure: &Failure, out: &mut Emitter<'_>) {
-        tracing::debug!(id = %event.id(), event = event.name(), %failure, "a program failed");
-        let reason = failure.reason();
-        match self {
-            Self::Fail => out.fail(event, reason),
-            Self::Discard => out.discard(event, reason),
-            Self::Pass => out.emit(event),
-        }
+/// Ends an event over which a program failed.
+pub(super) fn end(on_error: Fallback, event: Event, failure: &Failure, out: &mut Emitter<'_>) {
+    tracing::debug!(id = %event.id(), event = event.name(), %failure, "a program failed");
+    let reason = failure.reason();
+    match on_error {
+        Fallback::Fail => out.fail(event, reason),
+        Fallback::Discard => out.discard(event, reason),
+        Fallback::Pass => out.emit(event),
     }
 }
 

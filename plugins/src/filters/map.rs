@@ -27,7 +27,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::attached;
-use super::jq::{self, Failure, OnError};
+use super::fallback::Fallback;
+use super::jq::{self, Failure};
 
 /// Changes events with a jq program.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -37,7 +38,7 @@ pub struct Config {
     pub program: String,
     /// What happens to an event over which the program raises an error or does not end: `"fail"`, `"discard"` or `"pass"`.
     #[serde(default)]
-    pub on_error: OnError,
+    pub on_error: Fallback,
     /// Time that the program may take for one event.
     #[serde(default = "jq::time_limit")]
     pub time_limit: Period,
@@ -48,7 +49,7 @@ pub struct Config {
 pub struct Map {
     program: Program,
     reader: Reader,
-    on_error: OnError,
+    on_error: Fallback,
     time_limit: Duration,
     /// What the program yielded.
     values: Vec<Val>,
@@ -109,7 +110,7 @@ impl Filter for Map {
         }
         let mut mapped = match self.map(&event) {
             Ok(mapped) => mapped,
-            Err(failure) => return self.on_error.end(event, &failure, out),
+            Err(failure) => return jq::end(self.on_error, event, &failure, out),
         };
         let Some(last) = mapped.pop() else {
             return out.discard(event, "no_output");

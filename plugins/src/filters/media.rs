@@ -83,7 +83,6 @@ mod tests;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use evows_core::config::{Period, Problem, Size};
@@ -100,6 +99,7 @@ use self::names::Template;
 use self::store::{Folder, Store, StoreError};
 use super::attached;
 use super::fallback::Fallback;
+use super::outage::Outage;
 
 #[cfg(feature = "s3")]
 pub use self::s3::{S3, Style};
@@ -147,15 +147,13 @@ pub enum Mode {
 
 /// The running filter.
 pub struct Media {
-    id: String,
     max_size: usize,
     store: Option<Box<dyn Store>>,
     path: Template,
     public_url: Option<String>,
     on_error: Fallback,
     limits: Limits,
-    /// The last attempt to store something failed.
-    is_failing: AtomicBool,
+    outage: Outage,
 }
 
 /// Content that is ready to be stored.
@@ -199,7 +197,6 @@ impl AsyncFilterPlugin for Media {
             Mode::Offload => Some(config.store(cx)?),
         };
         Ok(Self {
-            id: cx.id().to_owned(),
             max_size: config.max_size.map_or(KEYS, Size::bytes),
             store,
             path,
@@ -209,7 +206,7 @@ impl AsyncFilterPlugin for Media {
                 concurrency: config.concurrency,
                 timeout: config.timeout.0,
             },
-            is_failing: AtomicBool::new(false),
+            outage: Outage::new(cx.id()),
         })
     }
 }
@@ -237,7 +234,7 @@ impl AsyncFilter for Media {
         match self.offload(store, event).await {
             Ok(verdict) => verdict,
             Err(failure) => {
-                self.tell(&failure.to_string());
+                self.outage.failed("content is not stored", &failure);
                 self.on_error.verdict(match failure {
                     Failure::Store(_) => "store_failed",
                     Failure::NotBase64(_) => "not_base64",
@@ -247,7 +244,8 @@ impl AsyncFilter for Media {
     }
 
     fn timed_out(&self, _event: &Event) -> Verdict {
-        self.tell("it is not stored in time");
+        self.outage
+            .failed("content is not stored", &"it is not stored in time");
         self.on_error.verdict("timeout")
     }
 
@@ -286,9 +284,7 @@ impl Media {
             let bytes = one.content.bytes.clone();
             store.put(&one.name, bytes, content_type).await?;
         }
-        if self.is_failing.swap(false, Ordering::Relaxed) {
-            tracing::info!(filter = &*self.id, "content is stored again");
-        }
+        self.outage.over("content is stored again");
         let edited = attached::edit(event.clone(), |document| {
             for one in &ready {
                 self.refer(document, one, store);
@@ -340,19 +336,6 @@ impl Media {
         {
             let place = message.entry("mediaUrl");
             place.or_insert(url.into());
-        }
-    }
-
-    /// Says once what is wrong, until it works again.
-    fn tell(&self, error: &str) {
-        if self.is_failing.swap(true, Ordering::Relaxed) {
-            tracing::debug!(filter = &*self.id, error, "content is not stored");
-        } else {
-            tracing::warn!(
-                filter = &*self.id,
-                error,
-                "content is not stored; what follows is told of at the level debug"
-            );
         }
     }
 }

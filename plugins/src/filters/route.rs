@@ -29,7 +29,8 @@ use evows_core::{Event, register_filter};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::jq::{self, Failure, OnError};
+use super::fallback::Fallback;
+use super::jq::{self, Failure};
 
 /// Where events go for which no route holds.
 const UNMATCHED: &str = "unmatched";
@@ -46,7 +47,7 @@ pub struct Config {
     /// What happens to an event over which a condition raises an error or does not end: `"fail"`, `"discard"` or `"pass"`, which
     /// means the port `unmatched`.
     #[serde(default)]
-    pub on_error: OnError,
+    pub on_error: Fallback,
     /// Time that one condition may take for one event.
     #[serde(default = "jq::time_limit")]
     pub time_limit: Period,
@@ -79,7 +80,7 @@ pub struct Router {
     conditions: Vec<Program>,
     reader: Reader,
     matching: Match,
-    on_error: OnError,
+    on_error: Fallback,
     time_limit: Duration,
     /// The ports that an event goes to.
     found: Vec<usize>,
@@ -177,10 +178,10 @@ impl Filter for Router {
     fn apply(&mut self, event: Event, out: &mut Emitter<'_>) {
         let unmatched = self.conditions.len();
         if let Err(failure) = self.find(&event) {
-            if self.on_error == OnError::Pass {
+            if self.on_error == Fallback::Pass {
                 return out.emit_to(unmatched, event);
             }
-            return self.on_error.end(event, &failure, out);
+            return jq::end(self.on_error, event, &failure, out);
         }
         let Some(last) = self.found.pop() else {
             return out.emit_to(unmatched, event);

@@ -18,7 +18,8 @@ use evows_core::{Event, register_filter};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::jq::{self, OnError};
+use super::fallback::Fallback;
+use super::jq;
 
 /// Passes the events for which a condition holds.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -28,7 +29,7 @@ pub struct Config {
     pub condition: String,
     /// What happens to an event over which the program raises an error or does not end: `"fail"`, `"discard"` or `"pass"`.
     #[serde(default)]
-    pub on_error: OnError,
+    pub on_error: Fallback,
     /// Time that the program may take for one event.
     #[serde(default = "jq::time_limit")]
     pub time_limit: Period,
@@ -39,7 +40,7 @@ pub struct Config {
 pub struct Where {
     condition: Program,
     reader: Reader,
-    on_error: OnError,
+    on_error: Fallback,
     time_limit: std::time::Duration,
 }
 
@@ -78,7 +79,7 @@ impl Filter for Where {
         match jq::holds(&self.condition, &event, self.time_limit, input) {
             Ok(true) => out.emit(event),
             Ok(false) => out.discard(event, "condition_false"),
-            Err(error) => self.on_error.end(event, &error, out),
+            Err(error) => jq::end(self.on_error, event, &error, out),
         }
     }
 }
