@@ -4,38 +4,37 @@
 //! given one value and yields any number of them. It reads nothing else: no files, no other input. One that does not
 //! end is ended: after its time, or when it is nested too deep.
 
+mod ahead;
+mod compiled;
 mod edits;
 mod flow;
 mod limits;
 mod needs;
 mod plain;
 mod prelude;
+mod read;
 mod scan;
+mod values;
 mod write;
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
-use jaq_core::data::HasLut;
+use bytes::Bytes;
 use jaq_core::load::parse::{BinaryOp, Term};
 use jaq_core::load::{self, Arena, File, Loader};
-use jaq_core::{Compiler, Ctx, DataT, Lut, Vars};
 pub use jaq_json::Val;
 
-use bytes::Bytes;
-
+use self::compiled::Compiled;
 use self::edits::Rewrite;
 pub use self::limits::Exceeded;
-use self::limits::Limits;
 use self::needs::Need;
-use self::plain::{Document, Plain};
+use self::plain::Plain;
+use self::values::Document;
 pub use self::write::{NotJson, write};
 use crate::Event;
 use crate::event::whole_characters;
-
-/// What the program is called among its definitions.
-const MAIN: &str = "evows__main";
 
 /// A compiled program.
 pub struct Program {
@@ -47,7 +46,7 @@ pub struct Program {
     plain: Option<Plain>,
     rewrite: Option<Rewrite>,
     assigns: bool,
-    filter: jaq_core::Filter<Kind>,
+    compiled: Compiled,
 }
 
 /// What is wrong with the text of a program.
@@ -57,6 +56,17 @@ pub struct Fault {
     pub span: Range<usize>,
     /// What is wrong.
     pub message: String,
+}
+
+/// What a program [makes](Program::rewrites) of an envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rewritten {
+    /// This one. It names the same `event` and `instance`.
+    Envelope(Bytes),
+    /// The program yields nothing.
+    Nothing,
+    /// That is not known before it is run.
+    Unknown,
 }
 
 /// How a program ended early.
@@ -70,26 +80,6 @@ pub enum RunError {
     Exceeded(#[from] Exceeded),
 }
 
-/// What programs run on.
-struct Kind;
-
-/// What a run has at hand.
-struct Data<'a> {
-    lut: &'a Lut<Kind>,
-    limits: &'a Limits,
-}
-
-impl DataT for Kind {
-    type V<'a> = Val;
-    type Data<'a> = &'a Data<'a>;
-}
-
-impl<'a> HasLut<'a, Kind> for &'a Data<'a> {
-    fn lut(&self) -> &'a Lut<Kind> {
-        self.lut
-    }
-}
-
 // === impl Program ===
 
 impl Program {
@@ -101,25 +91,7 @@ impl Program {
         let (looks_at, yields) = flow::follow(&main, &["event", "instance"]);
         let (plain, rewrite) = (Plain::of(&main), Rewrite::of(&main));
         let assigns = matches!(main, Term::BinOp(_, BinaryOp::Assign, _));
-        let arena = Arena::default();
-        let loader = Loader::new(prelude::defs(MAIN, main));
-        let file = File {
-            code: MAIN,
-            path: (),
-        };
-        let modules = loader.load(&arena, file).map_err(|_| faults(text))?;
-        let compiled = Compiler::default()
-            .with_funs(prelude::funs())
-            .compile(modules);
-        let filter = compiled.map_err(|errors| {
-            let errors = errors.into_iter().flat_map(|(_, errors)| errors);
-            let faults = errors.map(|(name, undefined)| {
-                let message = prelude::unknown(name, &undefined);
-                let span = span(text, name);
-                Fault { span, message }
-            });
-            faults.collect::<Vec<_>>()
-        })?;
+        let compiled = Compiled::compile(main, text)?;
         Ok(Self {
             text: text.to_owned(),
             looks_at,
@@ -127,39 +99,13 @@ impl Program {
             plain,
             rewrite,
             assigns,
-            filter,
+            compiled,
         })
     }
 
     /// Runs it, and shows each value that it yields. What was shown before an error stays shown.
-    pub fn run(
-        &self,
-        input: Val,
-        time: Duration,
-        mut show: impl FnMut(Val),
-    ) -> Result<(), RunError> {
-        let limits = Limits::new(time);
-        let data = Data {
-            lut: &self.filter.lut,
-            limits: &limits,
-        };
-        let ctx = Ctx::<Kind>::new(&data, Vars::new([]));
-        for result in self.filter.id.run((ctx, input)) {
-            // What a program catches it cannot go on with.
-            limits.check()?;
-            match result {
-                Ok(value) => show(value),
-                Err(exception) => {
-                    let error = exception.get_err();
-                    let message = error.map_or_else(
-                        |_| "the program halted".to_owned(),
-                        |error| Short::of(&error),
-                    );
-                    return Err(RunError::Raised(message));
-                }
-            }
-        }
-        Ok(limits.check()?)
+    pub fn run(&self, input: Val, time: Duration, show: impl FnMut(Val)) -> Result<(), RunError> {
+        self.compiled.run(input, time, show)
     }
 
     /// Whether the first value that it yields is neither `false` nor `null`. Without a value it is not.
@@ -177,10 +123,14 @@ impl Program {
         self.plain.as_ref()?.holds(Document::of(event))
     }
 
-    /// The envelope that it makes of an event's, where that can be said without running it: when all that it does is set and delete
-    /// what stands at constant paths, or put it together anew. The new envelope names the same `event` and `instance`.
-    pub fn rewrites(&self, event: &Event) -> Option<Bytes> {
-        Some(self.rewrite.as_ref()?.envelope(event)?.into())
+    /// What it makes of an event's envelope, where that can be said without reading all that it looks at: when it keeps events for
+    /// which something holds, sets and deletes what stands at constant paths, or puts the envelope together anew. Only what becomes
+    /// of single members is left to jq then, where it is needed for them.
+    pub fn rewrites(&self, event: &Event, time: Duration) -> Result<Rewritten, RunError> {
+        match &self.rewrite {
+            Some(rewrite) => rewrite.envelope(event, time),
+            None => Ok(Rewritten::Unknown),
+        }
     }
 
     /// Whether it is an assignment, which holds for everything.
@@ -241,34 +191,6 @@ pub fn read(json: &[u8]) -> Option<Val> {
     }
     let read = jaq_json::read::parse_single(json).ok();
     read.or_else(|| jaq_json::read::parse_single(&whole_characters(json)).ok())
-}
-
-/// The beginning of a text. An error has the value in it that it is about, all of it.
-struct Short(String);
-
-impl Short {
-    const LENGTH: usize = 200;
-
-    fn of(text: &impl fmt::Display) -> String {
-        let mut short = Self(String::new());
-        if write!(short, "{text}").is_err() {
-            short.0.push('\u{2026}');
-        }
-        short.0
-    }
-}
-
-impl fmt::Write for Short {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = Self::LENGTH.saturating_sub(self.0.len());
-        let end = text.floor_char_boundary(room);
-        self.0.push_str(text.get(..end).unwrap_or_default());
-        if end < text.len() {
-            Err(fmt::Error)
-        } else {
-            Ok(())
-        }
-    }
 }
 
 /// What is wrong with a text that cannot be parsed.

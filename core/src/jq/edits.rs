@@ -1,28 +1,42 @@
-//! Programs that change a few members of the envelope, and need no jq for it.
+//! Programs that change a few members of the envelope, and need no jq for it, or only for what becomes of those.
 //!
 //! As [`Plain`] has it: the envelope becomes what the program would make of it, or nothing is said.
 
-use jaq_core::load::parse::{BinaryOp, Term};
+use std::time::Duration;
 
-use super::plain::{Document, Plain, write_text};
+use bytes::Bytes;
+use jaq_core::load::parse::{BinaryOp, Term};
+use jaq_core::ops::Math;
+
+use super::ahead::{Ahead, Gathered, Runs};
+use super::plain::{Plain, members};
 use super::scan::{Found, Scan};
+use super::values::{Document, write_text};
+use super::{Rewritten, RunError};
 use crate::Event;
 
 /// What becomes of the envelope. It names the same event and the same instance.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Rewrite {
-    /// Another object takes its place.
-    Object(Plain),
-    /// It is changed, one edit after the other.
-    Edits(Vec<Edit>),
+pub(super) struct Rewrite {
+    edits: Vec<Edit>,
+    runs: Option<Runs>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Edit {
+enum Edit {
+    /// Nothing becomes of it, unless this holds.
+    Keep(Plain),
     /// The member at the path, which may be a new one, becomes what the term comes to.
     Set(Vec<String>, Plain),
     /// What stands at the path is removed. As many names from the start lead to an object.
     Remove(Vec<String>, usize),
+    /// Another object takes its place.
+    Replace(Plain),
+}
+
+/// A program while it is taken apart.
+#[derive(Default)]
+struct Parts<'t> {
+    edits: Vec<Edit>,
+    runs: Gathered<'t>,
 }
 
 // === impl Rewrite ===
@@ -30,103 +44,187 @@ pub(super) enum Edit {
 impl Rewrite {
     /// The program, if it is one of these.
     pub(super) fn of(program: &Term<&str>) -> Option<Self> {
-        if matches!(program, Term::Obj(_)) {
-            let object = Plain::of(program)?;
-            let Plain::Object(members) = &object else {
-                return None;
-            };
-            let kept = |name: &str| {
-                let same = (name.to_owned(), Plain::Path(vec![name.to_owned()]));
-                members.contains(&same)
-            };
-            return (kept("event") && kept("instance")).then_some(Self::Object(object));
-        }
-        let mut edits = Vec::new();
-        add(program, &[], &mut edits)?;
-        let renames = |path: &[String]| {
-            path.first()
-                .is_none_or(|name| name == "event" || name == "instance")
-        };
-        let renames = edits.iter().any(|edit| match edit {
-            Edit::Set(path, _) | Edit::Remove(path, _) => renames(path),
-        });
-        (!renames && !edits.is_empty()).then_some(Self::Edits(edits))
+        let mut parts = Parts::default();
+        parts.add(program, &[])?;
+        let Parts { edits, runs } = parts;
+        let changed: Vec<Option<&[String]>> = edits.iter().map(Edit::changes).collect();
+        let runs = runs.compile(&changed)?;
+        Some(Self { edits, runs })
     }
 
-    /// The envelope that it makes of an event's.
-    pub(super) fn envelope(&self, event: &Event) -> Option<Vec<u8>> {
+    /// What it makes of an event's envelope.
+    pub(super) fn envelope(&self, event: &Event, time: Duration) -> Result<Rewritten, RunError> {
+        let ahead = Ahead::new(self.runs.as_ref(), event, time);
+        let rewritten = self.rewritten(event, &ahead);
+        match (rewritten, ahead.exceeded()) {
+            (_, Some(exceeded)) => Err(exceeded.into()),
+            (Some(rewritten), None) => Ok(rewritten),
+            (None, None) => Ok(Rewritten::Unknown),
+        }
+    }
+
+    fn rewritten(&self, event: &Event, ahead: &Ahead<'_>) -> Option<Rewritten> {
         let before = event.envelope();
-        match self {
-            Self::Object(object) => {
-                let mut envelope = Vec::with_capacity(before.len());
-                object.write(Document::of(event), &mut envelope)?;
-                Some(envelope)
-            }
-            Self::Edits(edits) => {
-                let mut envelope = Vec::with_capacity(before.len() + 64);
-                envelope.extend_from_slice(before);
-                for edit in edits {
-                    edit.apply(&mut envelope)?;
+        let mut changed: Option<Vec<u8>> = None;
+        for edit in &self.edits {
+            let document = match &changed {
+                Some(json) => Document::changed(json, ahead),
+                None => Document::of(event).with(ahead),
+            };
+            let mut written = Vec::new();
+            match edit {
+                Edit::Keep(condition) => {
+                    if !condition.holds(document)? {
+                        return Some(Rewritten::Nothing);
+                    }
+                    continue;
                 }
-                Some(envelope)
+                Edit::Replace(object) => {
+                    written.reserve(before.len());
+                    object.write(document, &mut written)?;
+                    changed = Some(written);
+                    continue;
+                }
+                Edit::Set(_, value) => value.write(document, &mut written)?,
+                Edit::Remove(..) => {}
+            }
+            let json = changed.get_or_insert_with(|| {
+                let mut json = Vec::with_capacity(before.len() + written.len() + 64);
+                json.extend_from_slice(before);
+                json
+            });
+            match edit {
+                Edit::Set(path, _) => set(json, path, &written)?,
+                Edit::Remove(path, given) => delete(json, path, *given)?,
+                Edit::Keep(_) | Edit::Replace(_) => {}
             }
         }
+        let changed = changed.map_or_else(|| before.clone(), Bytes::from);
+        Some(Rewritten::Envelope(changed))
     }
 }
 
-/// Adds the edits of a program that is given what stands at a path.
-fn add(program: &Term<&str>, below: &[String], edits: &mut Vec<Edit>) -> Option<()> {
-    match program {
-        Term::BinOp(left, BinaryOp::Pipe(None), right) => {
-            add(left, below, edits)?;
-            add(right, below, edits)
-        }
-        // Below the document, what is written would be read from there.
-        Term::BinOp(path, BinaryOp::Assign, value) if below.is_empty() => {
-            let Plain::Path(path) = Plain::of(path)? else {
-                return None;
-            };
-            edits.push(Edit::Set(path, Plain::of(value)?));
-            Some(())
-        }
-        Term::BinOp(path, BinaryOp::Update, change) if below.is_empty() => {
-            let Plain::Path(path) = Plain::of(path)? else {
-                return None;
-            };
-            add(change, &path, edits)
-        }
-        Term::Call("del", arguments) => match &arguments[..] {
-            [paths] => remove(paths, below, edits),
+// === impl Parts ===
+
+impl<'t> Parts<'t> {
+    /// Adds the edits of a program that is given what stands at a path.
+    fn add(&mut self, program: &'t Term<&'t str>, below: &[String]) -> Option<()> {
+        let input = || (!below.is_empty()).then(|| Plain::Path(below.to_vec()));
+        let path = |term| match Plain::given(input().as_ref(), term)? {
+            // Where it is below, its names begin with those.
+            Plain::Path(path) if is_free(&path) => Some(path),
             _ => None,
-        },
-        _ => None,
+        };
+        match program {
+            Term::Id => Some(()),
+            Term::BinOp(left, BinaryOp::Pipe(None), right) => {
+                self.add(left, below)?;
+                self.add(right, below)
+            }
+            Term::BinOp(to, BinaryOp::Assign, value) => {
+                let (to, value) = (path(to)?, self.value(input().as_ref(), value)?);
+                self.edits.push(Edit::Set(to, value));
+                Some(())
+            }
+            Term::BinOp(to, BinaryOp::UpdateMath(Math::Add), value) => {
+                let (to, value) = (path(to)?, self.value(input().as_ref(), value)?);
+                let sum = Plain::Sum(Box::new(Plain::Path(to.clone())), Box::new(value));
+                self.edits.push(Edit::Set(to, sum));
+                Some(())
+            }
+            Term::BinOp(to, BinaryOp::UpdateAlt, value) => {
+                let (to, value) = (path(to)?, self.value(input().as_ref(), value)?);
+                let left = Box::new(Plain::Path(to.clone()));
+                let either = Plain::Alt(left, Box::new(value.clone()));
+                // jq looks at it whether it is needed or not.
+                self.edits.push(Edit::Set(to, either.behind(value)));
+                Some(())
+            }
+            Term::BinOp(to, BinaryOp::Update, change) => {
+                let to = path(to)?;
+                match Plain::given(Some(&Plain::Path(to.clone())), change) {
+                    Some(value) => {
+                        self.edits.push(Edit::Set(to, value));
+                        Some(())
+                    }
+                    None => self.add(change, &to),
+                }
+            }
+            Term::Call("del", arguments) => match &arguments[..] {
+                [paths] => self.remove(paths, below),
+                _ => None,
+            },
+            Term::Call("select", arguments) if below.is_empty() => {
+                let [condition] = &arguments[..] else {
+                    return None;
+                };
+                let condition = self.value(None, condition)?;
+                self.edits.push(Edit::Keep(condition));
+                Some(())
+            }
+            Term::Obj(_) if below.is_empty() => {
+                let object = self.value(None, program)?;
+                let Plain::Object(members) = &object else {
+                    return None;
+                };
+                let kept = |name: &str| {
+                    let same = (name.to_owned(), Plain::Path(vec![name.to_owned()]));
+                    members.contains(&same)
+                };
+                (kept("event") && kept("instance")).then(|| self.edits.push(Edit::Replace(object)))
+            }
+            _ => None,
+        }
+    }
+
+    fn remove(&mut self, paths: &Term<&str>, below: &[String]) -> Option<()> {
+        if let Term::BinOp(left, BinaryOp::Comma, right) = paths {
+            self.remove(left, below)?;
+            return self.remove(right, below);
+        }
+        let Plain::Path(path) = Plain::of(paths)? else {
+            return None;
+        };
+        let path: Vec<String> = below.iter().cloned().chain(path).collect();
+        is_free(&path).then(|| self.edits.push(Edit::Remove(path, below.len())))
+    }
+
+    /// A term of which jq runs what is not plain.
+    fn value(&mut self, input: Option<&Plain>, term: &'t Term<&'t str>) -> Option<Plain> {
+        if let Some(plain) = Plain::given(input, term) {
+            return Some(plain);
+        }
+        // What it would be given is not at hand.
+        if input.is_some() {
+            return None;
+        }
+        if let Term::Obj(terms) = term
+            && let Some(object) = members(terms, |name, term| match term {
+                Some(term) => self.value(None, term),
+                None => Some(Plain::Path(vec![name.to_owned()])),
+            })
+        {
+            return Some(object);
+        }
+        Some(Plain::Ran(self.runs.add(term, self.edits.len())))
     }
 }
 
-fn remove(paths: &Term<&str>, below: &[String], edits: &mut Vec<Edit>) -> Option<()> {
-    if let Term::BinOp(left, BinaryOp::Comma, right) = paths {
-        remove(left, below, edits)?;
-        return remove(right, below, edits);
-    }
-    let Plain::Path(path) = Plain::of(paths)? else {
-        return None;
-    };
-    let path = below.iter().cloned().chain(path).collect();
-    edits.push(Edit::Remove(path, below.len()));
-    Some(())
+/// Whether what it leads to is not what the event is about.
+fn is_free(path: &[String]) -> bool {
+    path.first()
+        .is_some_and(|name| name != "event" && name != "instance")
 }
 
 // === impl Edit ===
 
 impl Edit {
-    fn apply(&self, json: &mut Vec<u8>) -> Option<()> {
+    /// Where the document is another one behind it.
+    fn changes(&self) -> Option<&[String]> {
         match self {
-            Self::Set(path, value) => {
-                let mut written = Vec::new();
-                value.write(Document::new(json), &mut written)?;
-                set(json, path, &written)
-            }
-            Self::Remove(path, given) => delete(json, path, *given),
+            Self::Keep(_) => None,
+            Self::Set(path, _) | Self::Remove(path, _) => Some(path),
+            Self::Replace(_) => Some(&[]),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use jaq_core::load::lex::StrPart;
 use jaq_core::load::parse::{BinaryOp, Pattern, Term};
-use jaq_core::ops::Math;
+use jaq_core::ops::{Cmp, Math};
 use jaq_core::path::Part;
 
 use super::needs::Need;
@@ -53,6 +53,16 @@ pub(super) fn follow(program: &Term<&str>, members: &[&str]) -> (Need, Need) {
         }
     }
     (closed, flow.need(0))
+}
+
+/// What a term looks at, and what its results have in them, looked at or not.
+pub(super) fn looks_at_or_yields(term: &Term<&str>) -> Need {
+    let mut flow = Flow {
+        places: vec![Place::default()],
+        variables: Vec::new(),
+    };
+    flow.look_at(term, &Seen::At(0));
+    flow.need(0)
 }
 
 // === impl Seen ===
@@ -304,6 +314,15 @@ impl<'t> Flow<'t> {
                     Seen::Of(_) => self.look(&seen),
                 }
             }
+            // Nor does anything else need to be known of it then.
+            BinaryOp::Cmp(Cmp::Eq | Cmp::Ne) if is_null(left) => {
+                self.term(right, input);
+                Seen::NOTHING
+            }
+            BinaryOp::Cmp(Cmp::Eq | Cmp::Ne) if is_null(right) => {
+                self.term(left, input);
+                Seen::NOTHING
+            }
             BinaryOp::Math(_) | BinaryOp::Cmp(_) => {
                 self.look_at(left, input);
                 self.look_at(right, input)
@@ -344,6 +363,15 @@ impl<'t> Flow<'t> {
                 self.term(condition, input);
                 input.clone()
             }
+            ("keys" | "keys_unsorted" | "length", []) => match input {
+                // The names of its members, or how many there are.
+                Seen::At(place) => {
+                    self.places[*place].open = true;
+                    self.places[*place].apart = true;
+                    Seen::NOTHING
+                }
+                Seen::Of(_) => self.look(input),
+            },
             ("del", [path]) => {
                 self.term(path, input);
                 self.changed(input)
@@ -380,6 +408,10 @@ pub(super) fn constant<'t>(term: &Term<&'t str>) -> Option<Cow<'t, str>> {
         }
     }
     Some(Cow::Owned(whole))
+}
+
+fn is_null(term: &Term<&str>) -> bool {
+    matches!(term, Term::Call("null", arguments) if arguments.is_empty())
 }
 
 /// Shows the variables that a pattern binds.

@@ -5,7 +5,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use jaq_json::{Map, Val};
 
-use super::scan::{Scan, text};
+use super::read;
+use super::scan::Scan;
 
 /// What is looked at of one value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,9 +59,25 @@ impl Need {
         }
     }
 
+    /// Whether something of it is at a path, above or below it.
+    pub(super) fn meets(&self, path: &[String]) -> bool {
+        match (self, path) {
+            (Self::Nothing, _) => false,
+            (Self::All, _) | (Self::Members { .. }, []) => true,
+            (Self::Members { wanted, apart }, [name, rest @ ..]) => {
+                match wanted.iter().find(|(known, _)| known == name) {
+                    // Whether it is there.
+                    Some((_, Self::Nothing)) => true,
+                    Some((_, need)) => need.meets(rest),
+                    None => *apart,
+                }
+            }
+        }
+    }
+
     /// Reads so much of a document; nothing when it is none, as far as it was read. With `keeps`, what is not looked at stands
-    /// in it as bytes, which are a part of `json`: a value, or members as the key of a `null`. Without, it is not there. Where a name is there twice, the last one counts,
-    /// or, without `keeps`, the first.
+    /// in it as bytes, which are a part of `json`: a value, or members as the key of a `null`. Without, it is not there, but for
+    /// members that count. Where a name is there twice, the last one counts, or, without `keeps`, the first.
     pub(super) fn read(&self, json: &Bytes, keeps: bool) -> Option<Val> {
         let mut reading = Reading {
             json,
@@ -73,7 +90,7 @@ impl Need {
 
     fn leaves(&self) -> usize {
         match self {
-            Self::Members { wanted, .. } => leaves(wanted),
+            Self::Members { wanted, apart } => leaves(wanted, *apart),
             Self::Nothing | Self::All => 1,
         }
     }
@@ -88,12 +105,13 @@ impl Reading<'_> {
         {
             return self.members(wanted, *apart);
         }
-        let range = self.scan.skip()?;
         self.left = self.left.saturating_sub(need.leaves());
-        let json = self.json.get(range.clone())?;
-        match (need, json.first()?) {
-            (Need::Nothing, b'{' | b'[') => self.kept(range),
-            _ => scalar(json).or_else(|| super::read(json)),
+        match (need, self.scan.peek()?) {
+            (Need::Nothing, b'{' | b'[') => {
+                let range = self.scan.skip()?;
+                self.kept(range)
+            }
+            _ => read::value(self.json, &mut self.scan),
         }
     }
 
@@ -104,14 +122,14 @@ impl Reading<'_> {
         let mut rest: Option<Range<usize>> = None;
         while let Some((at, name)) = self.scan.name()? {
             let known = wanted.iter().find(|(known, _)| *known.as_bytes() == *name);
-            let Some((name, need)) = known else {
+            let Some((_, need)) = known else {
                 let value = self.scan.skip()?;
-                if !self.keeps {
+                if !self.keeps && !apart {
                     continue;
                 }
                 if apart {
                     let value = self.kept(value)?;
-                    members.insert(Val::utf8_str(name.into_owned()), value);
+                    members.insert(read::string(self.json, name), value);
                 } else {
                     let start = rest.map_or(at, |rest| rest.start);
                     rest = Some(start..value.end);
@@ -121,7 +139,7 @@ impl Reading<'_> {
             if let Some(rest) = rest.take() {
                 members.insert(self.kept(rest)?, Val::Null);
             }
-            let key = Val::utf8_str(name.clone());
+            let key = read::string(self.json, name);
             if !self.keeps && members.contains_key(&key) {
                 self.scan.skip()?;
                 continue;
@@ -137,7 +155,8 @@ impl Reading<'_> {
             members.insert(self.kept(rest)?, Val::Null);
         }
         // What was not there is not waited for.
-        self.left = self.left.saturating_sub(leaves(wanted).saturating_sub(met));
+        let missed = leaves(wanted, apart).saturating_sub(met);
+        self.left = self.left.saturating_sub(missed);
         Some(Val::obj(members))
     }
 
@@ -147,19 +166,9 @@ impl Reading<'_> {
     }
 }
 
-/// How many values are looked at. An object of which only that it is one matters is one itself.
-fn leaves(members: &[(String, Need)]) -> usize {
+/// How many values are looked at. An object of which only that it is one matters is one itself, and so are all of its members
+/// that count one by one.
+fn leaves(members: &[(String, Need)], apart: bool) -> usize {
     let leaves: usize = members.iter().map(|(_, need)| need.leaves()).sum();
-    leaves.max(1)
-}
-
-/// The values that need no parser.
-fn scalar(json: &[u8]) -> Option<Val> {
-    match json {
-        b"null" => Some(Val::Null),
-        b"true" => Some(Val::Bool(true)),
-        b"false" => Some(Val::Bool(false)),
-        [b'"', .., b'"'] if !json.contains(&b'\\') => Some(Val::utf8_str(text(json)?.into_owned())),
-        _ => None,
-    }
+    (leaves + usize::from(apart)).max(1)
 }

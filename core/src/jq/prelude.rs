@@ -12,10 +12,10 @@ use jaq_core::load::parse::{BinaryOp, Def, Pattern, Term};
 use jaq_core::native::{Fun, bome, unary, v};
 use jaq_core::ops::Math;
 use jaq_core::path::Part;
-use jaq_core::{Exn, Native};
+use jaq_core::{Exn, Native, ValT as _};
 use jaq_json::{Error, Val, ValR};
 
-use super::Kind;
+use super::compiled::Kind;
 use super::scan::is_readable;
 use crate::config::suggest;
 
@@ -23,6 +23,9 @@ use crate::config::suggest;
 const TICK: &str = "!tick";
 const RANGE: &str = "!range";
 const FROM_JSON: &str = "!fromjson";
+const TO_BYTES: &str = "!tobytes";
+/// Copies bytes: those that are a part of the document stand for what is [kept](super::Reader::keeping) of it.
+const COPIED: &str = "!copied";
 /// Raises an error about text that is not to be read as JSON.
 const READABLE: &str = "!readable";
 /// Multiplies the argument by the input, unless that makes a text of more than [`LONGEST`] bytes.
@@ -44,12 +47,15 @@ const HIDDEN: [&str; 10] = [
     "stderr_empty",
 ];
 
+/// What is native here: as it is defined, it copies all that it has for each member that it adds.
+const NATIVE: [&str; 2] = ["to_entries", "from_entries"];
+
 /// The definitions, `main` behind them under its name.
 pub(super) fn defs<'s>(name: &'s str, main: Term<&'s str>) -> Vec<Def<&'s str>> {
     let given = jaq_core::defs()
         .chain(jaq_std::defs())
         .chain(jaq_json::defs());
-    let given = given.filter(|def| !HIDDEN.contains(&def.name));
+    let given = given.filter(|def| !HIDDEN.contains(&def.name) && !NATIVE.contains(&def.name));
     let main = Def {
         name,
         args: Vec::new(),
@@ -66,7 +72,15 @@ pub(super) fn defs<'s>(name: &'s str, main: Term<&'s str>) -> Vec<Def<&'s str>> 
         args: Vec::new(),
         body: pipe(call(READABLE), call(FROM_JSON)),
     };
-    let mut defs: Vec<Def<&str>> = [range, from_json].into_iter().chain(given).collect();
+    let to_bytes = Def {
+        name: "tobytes",
+        args: Vec::new(),
+        body: pipe(call(TO_BYTES), call(COPIED)),
+    };
+    let mut defs: Vec<Def<&str>> = [range, from_json, to_bytes]
+        .into_iter()
+        .chain(given)
+        .collect();
     defs.push(main);
     for def in &mut defs {
         walk(&mut def.body, &mut hold_back);
@@ -85,6 +99,7 @@ pub(super) fn funs() -> impl Iterator<Item = Fun<Kind>> {
         let name = match (name, arguments.len()) {
             ("range", 3) => RANGE,
             ("fromjson", 0) => FROM_JSON,
+            ("tobytes", 0) => TO_BYTES,
             _ => name,
         };
         (name, arguments, native)
@@ -114,7 +129,20 @@ pub(super) fn funs() -> impl Iterator<Item = Fun<Kind>> {
     });
     let times_by = Native::<Kind>::new(|cv| unary(cv, times));
     let times = Native::<Kind>::new(|cv| unary(cv, |right, left| times(left, right)));
+    let copied = Native::<Kind>::new(|cv| {
+        bome(Ok(match cv.1 {
+            Val::BStr(bytes) => Val::byte_str(bytes.to_vec()),
+            other => other,
+        }))
+    });
     given.chain([
+        (COPIED, v(0), copied),
+        ("to_entries", v(0), Native::new(|cv| bome(to_entries(cv.1)))),
+        (
+            "from_entries",
+            v(0),
+            Native::new(|cv| bome(from_entries(cv.1))),
+        ),
         (TICK, v(0), tick),
         (READABLE, v(0), readable),
         (TIMES, v(1), times),
@@ -166,6 +194,29 @@ fn count(def: &mut Def<&str>) {
         let body = std::mem::take(&mut def.body);
         def.body = Term::BinOp(Box::new(tick()), BinaryOp::Pipe(None), Box::new(body));
     }
+}
+
+/// `[key_values[] as [$key, $value] | {$key, $value}]`.
+fn to_entries(of: Val) -> ValR {
+    let entry = |(key, value)| {
+        let members = [("key", key), ("value", value)];
+        members
+            .map(|(name, it)| (Val::utf8_str(name), it))
+            .into_iter()
+            .collect()
+    };
+    let entries = of.key_values().map(|it| it.map(entry).map(Val::obj));
+    entries.collect()
+}
+
+/// `reduce (.[] | {(.key): .value}) as $x ({}; . + $x)`.
+fn from_entries(entries: Val) -> ValR {
+    let [key, value] = ["key", "value"].map(Val::utf8_str);
+    let members = entries.values().map(|entry| {
+        let entry = entry?;
+        Ok((entry.clone().index(&key)?, entry.index(&value)?))
+    });
+    members.collect::<Result<_, _>>().map(Val::obj)
 }
 
 fn times(left: Val, right: Val) -> ValR {

@@ -15,7 +15,7 @@ use crate::event::whole_characters;
 pub(super) const DEPTH: usize = 127;
 
 /// How many characters a number has at most that is read. The time that the parser takes grows with their square.
-const DIGITS: usize = 1_000;
+pub(super) const DIGITS: usize = 1_000;
 
 /// A place in a JSON text.
 #[derive(Debug, Clone)]
@@ -64,6 +64,23 @@ impl<'a> Scan<'a> {
         let name = text(self.json.get(range)?)?;
         (self.peek()? == b':').then(|| self.at += 1)?;
         Some(Some((start, name)))
+    }
+
+    /// Enters an array; as [`enter`](Self::enter).
+    pub(super) fn enter_array(&mut self) -> bool {
+        let is_array = self.peek() == Some(b'[');
+        self.at += usize::from(is_array);
+        is_array
+    }
+
+    /// Whether the array that it is in has another element, which it is in front of then.
+    pub(super) fn element(&mut self) -> Option<bool> {
+        if self.peek()? == b',' {
+            self.at += 1;
+        }
+        let ends = self.peek()? == b']';
+        self.at += usize::from(ends);
+        Some(!ends)
     }
 
     /// Goes behind the next value, and says where it was.

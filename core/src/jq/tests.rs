@@ -183,6 +183,68 @@ fn faults_have_places() {
     }
 }
 
+/// Those that are native here do as they are defined in jaq.
+#[test]
+fn entries_are_those_of_jaq() {
+    let to_entries = "[path_value(.[]) as [$p, $value] | $p[0] as $key | {$key, $value}]";
+    let from_entries = "reduce (.[] | {(.key): .value}) as $x ({}; . + $x)";
+    for (native, defined) in [
+        ("to_entries", to_entries.to_owned()),
+        ("from_entries", from_entries.to_owned()),
+        (
+            "with_entries(select(.value != null) | .key |= ascii_upcase)",
+            format!(
+                "{to_entries} | map(select(.value != null) | .key |= ascii_upcase) | {from_entries}"
+            ),
+        ),
+    ] {
+        let [native, defined] = [native, &defined].map(|it| Program::compile(it).unwrap());
+        for input in [
+            r#"{"a":1,"b":null,"A":2}"#,
+            r#"[{"key":"a","value":1},{"key":"b"},{"value":2,"key":"a"}]"#,
+            r#"{"x":{"key":"a","value":[]}}"#,
+            r#"["a"]"#,
+            "[null]",
+            "[]",
+            "null",
+            "5",
+            "\"text\"",
+        ] {
+            let run = |program: &Program| {
+                let mut values = Vec::new();
+                let input = read(input.as_bytes()).unwrap();
+                let ended = program.run(input, TIME, |value| values.push(value.to_string()));
+                (values, ended)
+            };
+            assert_eq!(run(&native), run(&defined), "{native:?} of {input}");
+        }
+    }
+}
+
+#[test]
+fn parts_that_are_run_are_limited_in_time() {
+    let event = crate::testing::event(r#"{"event":"e","instance":"i","a":1}"#);
+    let endless = Program::compile(".b = 1 | .c = ([.a | while(true; .)] | length)").unwrap();
+    let ended = endless.rewrites(&event, TIME);
+    assert_eq!(ended, Err(RunError::Exceeded(Exceeded::Time(TIME))));
+    for (program, rewritten) in [
+        (".c = (.a | error)", Rewritten::Unknown),
+        (".c = (.a, .a)", Rewritten::Unknown),
+        (".c = (.a | select(false))", Rewritten::Unknown),
+        ("select(.a == 2) | .c = (.a | error)", Rewritten::Nothing),
+    ] {
+        let program = Program::compile(program).unwrap();
+        assert_eq!(program.rewrites(&event, TIME), Ok(rewritten), "{program:?}");
+    }
+    // What is run would not see what is written in front of it.
+    for program in [".a = 2 | .c = (.a | tojson)", ".a.b = 2 | .c = tojson"] {
+        assert!(
+            Program::compile(program).unwrap().rewrite.is_none(),
+            "{program}"
+        );
+    }
+}
+
 #[test]
 fn conditions_hold_for_what_is_true() {
     for (program, holds) in [

@@ -20,7 +20,7 @@
 use std::time::Duration;
 
 use evows_core::config::{Period, Problem};
-use evows_core::jq::{Program, Reader, Val};
+use evows_core::jq::{Program, Reader, Rewritten, Val};
 use evows_core::plugin::{BuildContext, BuildError, Emitter, Filter, FilterPlugin};
 use evows_core::{Event, register_filter};
 use schemars::JsonSchema;
@@ -105,8 +105,13 @@ impl Map {
 
 impl Filter for Map {
     fn apply(&mut self, event: Event, out: &mut Emitter<'_>) {
-        if let Some(envelope) = self.program.rewrites(&event) {
-            return out.emit(attached::tidy(event.with_envelope(envelope)));
+        match self.program.rewrites(&event, self.time_limit) {
+            Ok(Rewritten::Envelope(envelope)) => {
+                return out.emit(attached::tidy(event.with_envelope(envelope)));
+            }
+            Ok(Rewritten::Nothing) => return out.discard(event, "no_output"),
+            Ok(Rewritten::Unknown) => {}
+            Err(error) => return jq::end(self.on_error, event, &error.into(), out),
         }
         let mut mapped = match self.map(&event) {
             Ok(mapped) => mapped,

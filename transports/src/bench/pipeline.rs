@@ -40,8 +40,8 @@ const THREE: &str = "[filters.first]\ntype = \"events\"\ninputs = [\"in\"]\ndeny
     [filters.third]\ntype = \"throttle\"\ninputs = [\"second\"]\nrate = 1_000_000_000\n\
     [sinks.out]\ntype = \"blackhole\"\ninputs = [\"third\"]\n";
 
-/// Programs for `map`: those that are told apart from jq's others, and one that jq runs.
-const MAPS: [(&str, &str); 4] = [
+/// Programs for `map`: those that need no jq, one of which jq runs a part, and one that it runs as a whole.
+const MAPS: [(&str, &str); 6] = [
     ("set", ".data.source = \"shop\""),
     (
         "slim",
@@ -52,9 +52,14 @@ const MAPS: [(&str, &str); 4] = [
         "{event, instance, data: {id: .data.key.id, from: .data.key.remoteJid, text: .data.message.conversation}}",
     ),
     (
-        "run",
+        "text",
         ".data.chat = (.data.key.remoteJid | split(\"@\") | first | ascii_downcase) | del(.data.contextInfo)",
     ),
+    (
+        "part",
+        "select(.data.key.fromMe | not) | .data.kind = (.data.message | keys | first) | del(.data.contextInfo)",
+    ),
+    ("whole", ".data |= with_entries(select(.value != null))"),
 ];
 
 #[derive(Debug, clap::Args)]
