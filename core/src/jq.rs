@@ -7,6 +7,7 @@
 mod edits;
 mod flow;
 mod limits;
+mod mapping;
 mod needs;
 mod plain;
 mod prelude;
@@ -28,6 +29,7 @@ use bytes::Bytes;
 use self::edits::Rewrite;
 pub use self::limits::Exceeded;
 use self::limits::Limits;
+pub use self::mapping::{Failure, Mapping};
 use self::needs::Need;
 use self::plain::{Document, Plain};
 pub use self::write::{NotJson, write};

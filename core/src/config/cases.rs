@@ -114,9 +114,9 @@ pub struct MockConfig {
     /// For a filter: keys that it has in this test, in place of the same ones of the file.
     #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     pub settings: Option<toml::Table>,
-    /// For a filter: a jq program that runs in its place. What it yields is passed on; without a value the event is discarded
-    /// as `no_output`, and where it raises an error the event fails as `program_error`. Filters that reach out of the process are
-    /// not asked in a test: without this, events fail there as `not_mocked`.
+    /// For a filter: a jq program that runs in its place, as in the filter `map`. What it yields is passed on; without a value the event
+    /// is discarded as `no_output`, and where it raises an error the event fails as `program_error`. Filters that reach out of the
+    /// process are not asked in a test: without this, events fail there as `not_mocked`.
     pub program: Option<String>,
     /// For a sink: how many attempts to deliver fail before it takes what it gets.
     pub fails: Option<u32>,

@@ -269,9 +269,8 @@ fn stand_in(mock: &Mock) -> Option<Part<BuiltFilter>> {
         #[cfg(feature = "jq")]
         Mock::Program(id, program) => {
             let program = Arc::clone(program);
-            let scripted = move || {
-                BuiltFilter::Inline(Box::new(super::program::Scripted(Arc::clone(&program))))
-            };
+            let scripted =
+                move || BuiltFilter::Inline(Box::new(super::program::Scripted::new(&program)));
             Some(part(Arc::clone(id), scripted))
         }
         Mock::Settings(_) | Mock::Fails(..) => None,

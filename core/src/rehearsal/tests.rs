@@ -286,3 +286,21 @@ fn ends_are_counted_by_place_and_reason() {
         ]
     );
 }
+
+#[cfg(feature = "jq")]
+#[test]
+fn a_program_in_a_filters_place_makes_events_with_ids_of_their_own() {
+    let expects = "outputs = [{ from = 'out', count = 2 }]\n\
+                   mocks = { act = { program = '., .' } }";
+    let (config, case) = load(&["a"], expects);
+    let run = rehearse(&config, &case);
+    let delivered = run.recording.steps.iter();
+    let ids = delivered.filter_map(|step| match &step.did {
+        Did::Delivered(event) => Some(event.id()),
+        _ => None,
+    });
+    let ids: Vec<_> = ids.collect();
+    assert_eq!(ids.len(), 2);
+    assert_ne!(ids[0], ids[1]);
+    assert_eq!(ids[0], run.fed[0].id);
+}
