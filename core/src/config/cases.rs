@@ -52,7 +52,7 @@ pub struct InputConfig {
     pub into: String,
     /// One envelope, as a table or as JSON in a string.
     pub event: Option<Envelope>,
-    /// Several envelopes.
+    /// Several envelopes, one at least.
     pub events: Option<Vec<Envelope>>,
     /// A file of envelopes, one JSON object after the other, as the sinks `file` and `stdout` write them. Its path is relative
     /// to the file that names it.
@@ -103,7 +103,8 @@ pub struct EndConfig {
     pub from: String,
     /// Why: the word that metrics have, such as `not_wanted`. Without it, for whatever reason.
     pub reason: Option<String>,
-    /// How many; one at least without it, and none with 0.
+    /// How many; one at least without it, and none with 0. None with a `reason` needs another test in which there is one: a reason that is
+    /// misspelt would always fit.
     pub count: Option<u64>,
 }
 

@@ -155,7 +155,35 @@ impl<'t> Checker<'t> {
             let case = self.case(test);
             cases.push(case);
         }
+        self.reasons(&cases);
         (cases, self.problems)
+    }
+
+    /// That nothing is discarded for a reason which does not exist is always true. Nobody knows the reasons of a filter before it
+    /// runs, so one counts as known when another test wants it.
+    fn reasons(&mut self, cases: &[Case]) {
+        let ends = || cases.iter().flat_map(|case| &case.discards);
+        for (index, case) in cases.iter().enumerate() {
+            for (number, end) in case.discards.iter().enumerate() {
+                let Some(reason) = end.reason.as_ref().filter(|_| end.count == Some(0)) else {
+                    continue;
+                };
+                let from = &end.from;
+                let mut others = ends().filter(|it| it.from == *from && it.count != Some(0));
+                if others.any(|it| it.reason.as_ref() == Some(reason)) {
+                    continue;
+                }
+                self.at = ["tests", &index.to_string(), "discards", &number.to_string()]
+                    .map(str::to_owned)
+                    .to_vec();
+                let message = format!(
+                    "`{from}` discards nothing as `{reason}`, and no test shows that it ever does"
+                );
+                let help = "leave `reason` out, and nothing may be discarded there for whatever reason; or add a test in which an event is discarded so";
+                let problem = Problem::new(codes::BAD_TEST, message);
+                self.add(problem.at_key("reason").help(help));
+            }
+        }
     }
 
     fn case(&mut self, test: TestConfig) -> Case {
@@ -260,7 +288,14 @@ impl<'t> Checker<'t> {
             return Vec::new();
         }
         if let Some(file) = input.file {
-            return self.envelopes_of(&file);
+            let envelopes = self.envelopes_of(&file);
+            if envelopes.as_ref().is_some_and(Vec::is_empty) {
+                self.nothing_in("file");
+            }
+            return envelopes.unwrap_or_default();
+        }
+        if input.events.as_ref().is_some_and(Vec::is_empty) {
+            self.nothing_in("events");
         }
         let one = input.event.into_iter().map(|one| (one, None));
         let all = input.events.unwrap_or_default();
@@ -280,7 +315,14 @@ impl<'t> Checker<'t> {
         envelopes
     }
 
-    fn envelopes_of(&mut self, file: &Path) -> Vec<Arc<str>> {
+    fn nothing_in(&mut self, key: &str) {
+        let message = format!("`{key}` has no envelope, so that nothing is put in");
+        let help = "an input has one envelope at least: write some, or leave the input out";
+        let problem = Problem::new(codes::BAD_TEST, message);
+        self.add(problem.at_key(key).help(help));
+    }
+
+    fn envelopes_of(&mut self, file: &Path) -> Option<Vec<Arc<str>>> {
         let path = self.beside(file);
         let text = std::fs::read_to_string(&path);
         let text = text.map_err(|error| format!("cannot read `{}`: {error}", path.display()));
@@ -288,12 +330,12 @@ impl<'t> Checker<'t> {
             envelopes(&text).map_err(|why| format!("`{}`: {why}", path.display()))
         });
         match read {
-            Ok(envelopes) => envelopes,
+            Ok(envelopes) => Some(envelopes),
             Err(message) => {
                 let help = "name a file of envelopes, one JSON object per line; its path is relative to this file";
                 let problem = Problem::new(codes::UNREADABLE_FILE, message);
                 self.add(problem.at_key("file").help(help));
-                Vec::new()
+                None
             }
         }
     }
