@@ -19,6 +19,6 @@ mod tests;
 
 pub(crate) use self::diff::{Style, unified};
 pub(crate) use self::drive::{Fed, Rehearsal, Run};
-pub(crate) use self::fate::fate;
+pub(crate) use self::fate::{fate, time};
 pub(crate) use self::judge::{Failure, judge};
 pub(crate) use self::record::{Did, Step};

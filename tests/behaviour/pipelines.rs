@@ -110,7 +110,7 @@ discards = [{{ from = "wanted", count = 0 }}]
         "`out`: 2 events wanted, 1 came out",
         "-       \"seen\": false\n",
         "+       \"seen\": true\n",
-        "call of shop, put into `in` at 0s: discarded by `wanted`: event_not_allowed",
+        "call of shop, put into `in` at 0s: discarded by `wanted` at 0s: event_not_allowed",
         "  ok    it passes (",
         "2 tests: 1 passed, 1 failed",
     ] {
@@ -316,8 +316,9 @@ fn a_trace_follows_everything_that_is_made_of_an_event() {
     for part in [
         "\"n\": 1",
         "\"n\": 2",
-        "delivered",
-        "discarded: condition_false",
+        "#1 delivered",
+        "#2 discarded: condition_false",
+        "  = #1 delivered to `out` at 0s; #2 discarded by `first` at 0s: condition_false\n",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }

@@ -189,7 +189,7 @@ impl ObservedAsync {
             Verdict::Emit(emitted) => {
                 for (port, emitted) in emitted {
                     self.recorder.made(emitted.id(), event.id());
-                    self.note(event.id(), self.node.out(*port, emitted));
+                    self.note(emitted.id(), self.node.out(*port, emitted));
                 }
             }
             Verdict::Discard(reason) => self.note(event.id(), Did::Discarded(reason)),
