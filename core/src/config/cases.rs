@@ -4,6 +4,7 @@
 
 mod check;
 mod file;
+mod mocks;
 mod nodes;
 
 use std::collections::BTreeMap;

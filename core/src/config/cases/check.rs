@@ -8,12 +8,11 @@ use serde_json::Value;
 
 use super::file::{envelopes, is_envelope};
 use super::nodes::{Nodes, Role};
-use super::{EndConfig, Envelope, ErrorKind, InputConfig, MockConfig, OutputConfig};
+use super::{EndConfig, Envelope, ErrorKind, InputConfig, OutputConfig};
 use super::{TestConfig, When};
 use crate::config::inside::inside;
 use crate::config::tree::{self, Node};
 use crate::config::{FilterNode, Input, Place, Problem, codes};
-use crate::registry::Kind;
 
 /// A test that was checked against a configuration.
 #[derive(Debug, Clone)]
@@ -106,10 +105,10 @@ pub(super) struct Checker<'t> {
     root: &'t Node<'t>,
     text: &'t str,
     path: &'t Path,
-    nodes: &'t Nodes,
+    pub(super) nodes: &'t Nodes,
     problems: Vec<Problem>,
     /// The keys from the top to what is being checked.
-    at: Vec<String>,
+    pub(super) at: Vec<String>,
 }
 
 // === impl Mock ===
@@ -396,114 +395,8 @@ impl<'t> Checker<'t> {
         }
     }
 
-    fn mocks(&mut self, mocks: std::collections::BTreeMap<String, MockConfig>) -> Vec<Mock> {
-        let nodes = self.nodes;
-        let mut checked = Vec::new();
-        for (id, mock) in mocks {
-            self.at.extend(["mocks".to_owned(), id.clone()]);
-            match nodes.find(&id, Role::Mock) {
-                Err(problem) => self.add(problem),
-                Ok(known) => match (known.kind, &known.filter) {
-                    (Kind::Filter, filter) => {
-                        checked.extend(self.filter_mock(&id, mock, filter.as_ref()));
-                    }
-                    _ => checked.extend(self.sink_mock(&id, &mock)),
-                },
-            }
-            self.at.truncate(2);
-        }
-        checked
-    }
-
-    fn filter_mock(
-        &mut self,
-        id: &str,
-        mock: MockConfig,
-        filter: Option<&FilterNode>,
-    ) -> Option<Mock> {
-        for (key, there) in [
-            ("fails", mock.fails.is_some()),
-            ("error", mock.error.is_some()),
-        ] {
-            if there {
-                let problem = Problem::new(
-                    codes::BAD_TEST,
-                    format!("`{id}` is a filter, and `{key}` is for sinks"),
-                );
-                let help = "a filter has `settings` or `program`";
-                self.add(problem.at_key(key).help(help));
-                return None;
-            }
-        }
-        match (mock.settings, mock.program) {
-            (Some(settings), None) => self.settings_mock(&settings, filter?),
-            #[cfg(feature = "jq")]
-            (None, Some(text)) => {
-                let program = self.program("program", &text)?;
-                Some(Mock::Program(id.into(), program))
-            }
-            #[cfg(not(feature = "jq"))]
-            (None, Some(text)) => {
-                self.program("program", &text);
-                None
-            }
-            (both, _) => {
-                let message = match both {
-                    Some(_) => format!("`{id}` has both `settings` and `program`"),
-                    None => format!("nothing is said of what `{id}` is instead"),
-                };
-                let help = "a filter has `settings`, which replace some of its keys, or `program`, a jq program that runs in its place";
-                self.add(Problem::new(codes::BAD_TEST, message).help(help));
-                None
-            }
-        }
-    }
-
-    /// The filter with other keys, checked as the file's own are.
-    fn settings_mock(&mut self, settings: &toml::Table, filter: &FilterNode) -> Option<Mock> {
-        let mut filter = filter.clone();
-        let component = &mut filter.component;
-        component.settings = component.settings.with_others(settings);
-        let problems = component.plugin.check(&component.settings);
-        let wrong = !problems.is_empty();
-        for mut problem in problems {
-            crate::config::section::explain(&mut problem, component.plugin);
-            self.add(problem.under("settings"));
-        }
-        if wrong {
-            return None;
-        }
-        filter.ports = component.plugin.ports(&component.settings);
-        Some(Mock::Settings(Box::new(filter)))
-    }
-
-    fn sink_mock(&mut self, id: &str, mock: &MockConfig) -> Option<Mock> {
-        for (key, there) in [
-            ("settings", mock.settings.is_some()),
-            ("program", mock.program.is_some()),
-        ] {
-            if there {
-                let problem = Problem::new(
-                    codes::BAD_TEST,
-                    format!("`{id}` is a sink, and `{key}` is for filters"),
-                );
-                let help = "a test replaces every sink by one that takes all; `fails = 2` has it fail twice first";
-                self.add(problem.at_key(key).help(help));
-                return None;
-            }
-        }
-        let Some(fails) = mock.fails else {
-            let problem = Problem::new(codes::BAD_TEST, format!("`{id}` does not fail"));
-            let help = "write how many attempts fail, such as `fails = 2`, or leave it out";
-            self.add(problem.help(help));
-            return None;
-        };
-        let error = mock.error.unwrap_or(ErrorKind::Transient);
-        Some(Mock::Fails(id.into(), fails, error))
-    }
-
     #[cfg(feature = "jq")]
-    fn program(&mut self, key: &str, text: &str) -> Option<Arc<crate::jq::Program>> {
+    pub(super) fn program(&mut self, key: &str, text: &str) -> Option<Arc<crate::jq::Program>> {
         match crate::jq::Program::compile(text) {
             Ok(program) => Some(Arc::new(program)),
             Err(faults) => {
@@ -520,7 +413,7 @@ impl<'t> Checker<'t> {
     }
 
     #[cfg(not(feature = "jq"))]
-    fn program(&mut self, key: &str, _text: &str) -> Option<std::convert::Infallible> {
+    pub(super) fn program(&mut self, key: &str, _text: &str) -> Option<std::convert::Infallible> {
         let problem = Problem::new(codes::BAD_PROGRAM, "this evows has no jq");
         let help = "build it with the feature `jq`, which is on by default";
         self.add(problem.at_key(key).help(help));
@@ -534,7 +427,7 @@ impl<'t> Checker<'t> {
     }
 
     /// Adds a problem whose place is below what is being checked.
-    fn add(&mut self, mut problem: Problem) {
+    pub(super) fn add(&mut self, mut problem: Problem) {
         let (below, part) = problem.place.below();
         let path: Vec<String> = self.at.iter().chain(below).cloned().collect();
         let span = tree::locate(self.root, &path, problem.code == codes::UNKNOWN_KEY);
