@@ -113,9 +113,12 @@ pub struct EndConfig {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MockConfig {
-    /// For a filter: keys that it has in this test, in place of the same ones of the file.
+    /// For a filter: keys that it has in this test, in place of the same ones of the file; tables are merged.
     #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     pub settings: Option<toml::Table>,
+    /// For a filter: keys of the file that it does not have in this test, such as `"deny"`; `"http.headers"` is one in a table. They are
+    /// taken away before `settings` come, so that a table can be replaced whole.
+    pub unset: Option<Vec<String>>,
     /// For a filter: a jq program that runs in its place, as in the filter `map`. What it yields is passed on; without a value the event
     /// is discarded as `no_output`, and where it raises an error the event fails as `program_error`. Filters that reach out of the
     /// process are not asked in a test: without this, events fail there as `not_mocked`.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use super::check::{Checker, Mock};
 use super::nodes::Role;
 use super::{ErrorKind, MockConfig};
+use crate::config::read::offer;
+use crate::config::settings::Missing;
 use crate::config::{FilterNode, Problem, codes, section};
 use crate::registry::Kind;
 
@@ -45,29 +47,33 @@ impl Checker<'_> {
                     codes::BAD_TEST,
                     format!("`{id}` is a filter, and `{key}` is for sinks"),
                 );
-                let help = "a filter has `settings` or `program`";
+                let help = "a filter has `settings`, `unset` or `program`";
                 self.add(problem.at_key(key).help(help));
                 return None;
             }
         }
-        match (mock.settings, mock.program) {
-            (Some(settings), None) => self.settings_mock(&settings, filter?),
+        let changes = mock.settings.is_some() || mock.unset.is_some();
+        let settings = mock.settings.unwrap_or_default();
+        let unset = mock.unset.unwrap_or_default();
+        match (changes, mock.program) {
+            (true, None) => self.settings_mock(&unset, &settings, filter?),
             #[cfg(feature = "jq")]
-            (None, Some(text)) => {
+            (false, Some(text)) => {
                 let program = self.program("program", &text)?;
                 Some(Mock::Program(id.into(), program))
             }
             #[cfg(not(feature = "jq"))]
-            (None, Some(text)) => {
+            (false, Some(text)) => {
                 self.program("program", &text);
                 None
             }
             (both, _) => {
-                let message = match both {
-                    Some(_) => format!("`{id}` has both `settings` and `program`"),
-                    None => format!("nothing is said of what `{id}` is instead"),
+                let message = if both {
+                    format!("`{id}` has both other keys and a `program`")
+                } else {
+                    format!("nothing is said of what `{id}` is instead")
                 };
-                let help = "a filter has `settings`, which replace some of its keys, or `program`, a jq program that runs in its place";
+                let help = "a filter has `settings`, which replace some of its keys, and `unset`, which it does not have; or `program`, a jq program that runs in its place";
                 self.add(Problem::new(codes::BAD_TEST, message).help(help));
                 None
             }
@@ -75,10 +81,28 @@ impl Checker<'_> {
     }
 
     /// The filter with other keys, checked as the file's own are.
-    fn settings_mock(&mut self, settings: &toml::Table, filter: &FilterNode) -> Option<Mock> {
+    fn settings_mock(
+        &mut self,
+        unset: &[String],
+        settings: &toml::Table,
+        filter: &FilterNode,
+    ) -> Option<Mock> {
         let mut filter = filter.clone();
         let component = &mut filter.component;
-        component.settings = component.settings.with_others(settings);
+        component.settings = match component.settings.with_others(unset, settings) {
+            Ok(settings) => settings,
+            Err(missing) => {
+                for Missing { index, keys } in missing {
+                    let (id, key) = (&component.id, unset.get(index).map_or("", String::as_str));
+                    let message = format!("`{id}` has no key `{key}` that could be taken away");
+                    let problem = Problem::new(codes::UNKNOWN_KEY, message);
+                    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+                    let problem = offer(problem, key, &keys);
+                    self.add(problem.at_key(&format!("unset.{index}")));
+                }
+                return None;
+            }
+        };
         let problems = component.plugin.check(&component.settings);
         let wrong = !problems.is_empty();
         for mut problem in problems {
@@ -95,6 +119,7 @@ impl Checker<'_> {
     fn sink_mock(&mut self, id: &str, mock: &MockConfig) -> Option<Mock> {
         for (key, there) in [
             ("settings", mock.settings.is_some()),
+            ("unset", mock.unset.is_some()),
             ("program", mock.program.is_some()),
         ] {
             if there {
