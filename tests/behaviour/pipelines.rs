@@ -449,6 +449,75 @@ fn a_dry_run_counts_what_would_become_of_a_file() {
 }
 
 #[test]
+fn traces_and_dry_runs_say_by_their_exit_code_that_an_event_failed() {
+    let pipeline = r#"
+        [sources.in]
+        type = "stdin"
+        [filters.change]
+        type = "map"
+        inputs = ["in"]
+        program = '.data.a.b'
+        [sinks.out]
+        type = "stdout"
+        inputs = ["change"]
+    "#;
+    let folder = folder(&[("evows.toml", pipeline), ("event.json", CALL)]);
+    for arguments in [
+        &["trace", "event.json"][..],
+        &["run", "--dry", "event.json"],
+    ] {
+        let output = evows(folder.path(), arguments);
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("failed"), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn what_an_event_has_for_terminals_is_shown_and_not_obeyed() {
+    let hidden = format!(
+        r#"{{"event":"messages.\u001b[2J","instance":"shop\u007f","data":{{"text":"{}"}}}}"#,
+        '\u{9b}'
+    );
+    let tests = format!(
+        r#"{PIPELINE}
+[[tests]]
+name = "it fails"
+inputs = [{{ into = "in", file = "event.json" }}]
+outputs = [{{ from = "out", events = [{{}}], count = 1 }}, {{ from = "out", count = 7 }}]
+"#
+    );
+    let folder = folder(&[("evows.toml", &tests), ("event.json", &hidden)]);
+    for arguments in [&["trace", "event.json"][..], &["test"]] {
+        let said = text(&evows(folder.path(), arguments).stdout);
+        let is_obeyed = |it: char| it.is_control() && it != '\n';
+        assert!(!said.contains(is_obeyed), "{arguments:?}: {said:?}");
+        let shown = r"messages.\u001b[2J";
+        assert!(said.contains(shown), "{arguments:?}: {said:?}");
+    }
+}
+
+#[test]
+fn a_file_of_events_may_be_marked_as_utf8_and_has_an_event() {
+    let marked = format!("\u{feff}{CALL}\n");
+    let files = [
+        ("evows.toml", PIPELINE),
+        ("marked", &marked),
+        ("empty", " \n"),
+    ];
+    let folder = folder(&files);
+    for command in [&["trace"][..], &["run", "--dry"]] {
+        let output = evows(folder.path(), &[command, &["marked"]].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("event_not_allowed"));
+        let output = evows(folder.path(), &[command, &["empty"]].concat());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("empty: there is no event in it"), "{said}");
+    }
+}
+
+#[test]
 fn watching_runs_again_when_a_file_changes() {
     use std::io::{BufRead, BufReader};
 

@@ -8,11 +8,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Exit;
-use super::feed::Source;
+use super::feed::{self, Source};
 use super::output::{self, Format};
 use crate::Event;
 use crate::plugin::Environment;
-use crate::rehearsal::{Did, Fed, Step, Style, fate, time, unified};
+use crate::rehearsal::{Did, Fed, Step, Style, fate, time, unified, visible};
 
 /// Lines around a change.
 const CONTEXT: usize = 1;
@@ -56,11 +56,11 @@ pub(super) fn run(options: &Options, path: &Path, environment: &Environment) -> 
         let way = Way { fed, steps };
         let gap = if index > 0 { "\n" } else { "" };
         output::print(&match options.format {
-            Format::Json => way.as_json(),
+            Format::Json => output::for_terminal(&way.as_json()).into_owned(),
             Format::Text => format!("{gap}{}", way.as_text(style)),
         })?;
     }
-    Ok(Exit::Clean)
+    Ok(feed::exit(&run))
 }
 
 // === impl Way ===
@@ -77,7 +77,7 @@ impl Way<'_> {
         let nodes = self.steps.iter().map(|step| step.node.len());
         let width = nodes.max().unwrap_or_default().max(into.len());
         let several = self.steps.iter().any(|step| step.number > 1);
-        let mut text = format!("{name} of {instance}\n");
+        let mut text = format!("{} of {}\n", visible(name), visible(instance));
         // Writing to a string cannot fail.
         writeln!(text, "  {into:width$}  {:>8}  it is put in", time(*at)).ok();
         for (index, step) in self.steps.iter().enumerate() {
@@ -105,7 +105,7 @@ impl Way<'_> {
             }
         }
         let fate = fate(self.steps.iter().copied());
-        writeln!(text, "  = {fate}").ok();
+        writeln!(text, "  = {}", visible(&fate)).ok();
         text
     }
 
@@ -184,7 +184,7 @@ fn what(did: &Did) -> Option<String> {
         Did::Held => "held".to_owned(),
         Did::Skipped => "not asked, for it reaches out of the process".to_owned(),
         Did::Delivered(_) => "delivered".to_owned(),
-        Did::Refused(why) => format!("refused: {why}"),
+        Did::Refused(why) => format!("refused: {}", visible(why)),
     })
 }
 

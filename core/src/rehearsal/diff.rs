@@ -3,6 +3,8 @@
 use serde_json::{Map, Value};
 use similar::{ChangeTag, TextDiff};
 
+use super::visible::visible;
+
 /// How many members are told of that nobody asked for.
 const TOLD: usize = 8;
 
@@ -52,7 +54,7 @@ pub(crate) fn unified(old: &Value, new: &Value, context: usize, style: Style) ->
 
 /// JSON over several lines.
 pub(super) fn pretty(value: &Value) -> String {
-    format!("{value:#}\n")
+    visible(&format!("{value:#}\n")).into_owned()
 }
 
 /// Whether two documents say the same: the order of members means nothing, and neither does how a number is written.

@@ -79,6 +79,16 @@ struct Scene {
     recorder: Arc<Recorder>,
 }
 
+// === impl Run ===
+
+impl Run {
+    /// Whether anything failed, or was lost.
+    pub(crate) fn has_failed(&self) -> bool {
+        let mut ended = self.report.lines.iter().flat_map(|line| &line.ended);
+        ended.any(|(outcome, _, _)| matches!(outcome, Outcome::Failed | Outcome::Lost))
+    }
+}
+
 // === impl Rehearsal ===
 
 impl Rehearsal<'_> {

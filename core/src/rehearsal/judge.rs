@@ -9,6 +9,7 @@ use super::drive::{Fed, Run};
 use super::fate::{fate, is_dead_end, time};
 use super::observer::NOT_MOCKED;
 use super::record::Did;
+use super::visible::visible;
 use crate::config::{Case, End, Expected, Period, Wanted, When};
 use crate::{Event, EventId, Outcome};
 
@@ -58,6 +59,12 @@ pub(crate) fn judge(case: &Case, run: &Run) -> Vec<Failure> {
         failures.extend(compare_end(run, end, &outcomes, "failed"));
     }
     failures.extend(unexpected(case, run));
+    for failure in &mut failures {
+        // Names and errors have in them what was in the events.
+        for text in std::iter::once(&mut failure.message).chain(&mut failure.fates) {
+            *text = visible(text).into_owned();
+        }
+    }
     failures
 }
 
