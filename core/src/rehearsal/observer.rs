@@ -120,6 +120,10 @@ impl Filter for Observed {
         self.filter.tick()
     }
 
+    fn is_idle(&self) -> bool {
+        self.filter.is_idle()
+    }
+
     fn flush(&mut self, out: &mut Emitter<'_>) {
         self.call(None, out, |filter, out| filter.flush(out));
     }
