@@ -15,7 +15,7 @@ struct End<'s> {
     /// What happened where, and why: the times stand between the two.
     what: String,
     why: String,
-    times: Vec<Duration>,
+    times: Vec<String>,
     node: &'s str,
     /// Whether the node may let go of it.
     held: bool,
@@ -36,13 +36,18 @@ pub(crate) fn fate<'s>(steps: impl IntoIterator<Item = &'s Step>) -> String {
         };
         let same =
             |end: &&mut End<'_>| end.number == step.number && end.what == what && end.why == why;
+        let at = if step.stopping {
+            "the stop".to_owned()
+        } else {
+            time(step.at)
+        };
         match ends.iter_mut().find(same) {
-            Some(end) => end.times.push(step.at),
+            Some(end) => end.times.push(at),
             None => ends.push(End {
                 number: step.number,
                 what,
                 why,
-                times: vec![step.at],
+                times: vec![at],
                 node: &step.node,
                 held: matches!(step.did, Did::Held),
             }),
@@ -129,10 +134,9 @@ impl End<'_> {
         }
         let word = if self.held { "since" } else { "at" };
         write!(text, "{} {word} ", self.what).ok();
-        let mut times: Vec<(String, usize)> = Vec::new();
+        let mut times: Vec<(&String, usize)> = Vec::new();
         for at in &self.times {
-            let at = time(*at);
-            match times.last_mut().filter(|(last, _)| *last == at) {
+            match times.last_mut().filter(|(last, _)| last == &at) {
                 Some((_, count)) => *count += 1,
                 None => times.push((at, 1)),
             }

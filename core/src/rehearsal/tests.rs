@@ -287,6 +287,17 @@ fn ends_are_counted_by_place_and_reason() {
     );
 }
 
+#[test]
+fn what_was_let_go_of_at_the_stop_is_told_so() {
+    let (config, case) = load(
+        &["hold"],
+        "until = '5s'\noutputs = [{ from = 'out', count = 1 }]",
+    );
+    let run = rehearse(&config, &case);
+    let told = fate(run.recording.of(run.fed[0].id));
+    assert_eq!(told, "delivered to `out` at the stop");
+}
+
 /// The fates of what was put in.
 #[cfg(feature = "jq")]
 fn fates(names: &[&str], expects: &str) -> Vec<String> {
