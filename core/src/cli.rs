@@ -66,6 +66,7 @@ enum Command {
     /// Run the `[[tests]]` of a configuration, in virtual time: nothing is opened, written or sent.
     Test(test::Options),
     /// Show the way of an event through the pipeline: every step, and what it changed. Nothing is opened, written or sent.
+    /// What a filter makes of an event is told apart by numbers, `#1` being the event itself. The exit code is 1 when an event failed.
     Trace(trace::Options),
     /// List the plugins of this binary.
     List(list::Options),

@@ -31,6 +31,7 @@ pub use self::model::{
     BufferConfig, BufferType, Component, Config, FilterNode, HistoryConfig, HubConfig, Input,
     Pipeline, SinkNode, SyncConfig, WhenFull,
 };
+pub(crate) use self::place::place_keys;
 pub use self::problem::{Place, Problem, Severity, list};
 pub use self::server::{ServerConfig, TlsConfig};
 pub use self::settings::Settings;

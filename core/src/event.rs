@@ -1,5 +1,6 @@
 //! The event: one thing that happened, and the envelope that travels with it.
 
+mod attached;
 mod record;
 
 use std::borrow::Cow;
@@ -14,6 +15,7 @@ use once_cell::sync::OnceCell;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+pub use self::attached::placeholder;
 pub use self::record::RecordError;
 use crate::outcome::{Handle, Outcome, Tracker};
 

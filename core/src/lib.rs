@@ -30,7 +30,7 @@ pub use async_trait::async_trait;
 pub use {axum, bytes, clap, schemars, serde, serde_json, tokio, tracing};
 
 pub use self::event::{
-    EnvelopeError, Event, EventId, InvalidEventId, RecordError, one_line, utf8_lossy,
+    EnvelopeError, Event, EventId, InvalidEventId, RecordError, one_line, placeholder, utf8_lossy,
 };
 pub use self::outcome::{Outcome, Receipt, Tracker, track};
 pub use self::shutdown::{Line, Report, Shutdown};

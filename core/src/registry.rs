@@ -7,6 +7,7 @@ mod register;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
@@ -69,6 +70,7 @@ struct Hooks {
     schema: fn(&mut SchemaGenerator) -> Schema,
     ports: fn(&Settings) -> Vec<String>,
     unnamed_output: bool,
+    answers_within: fn(&Settings) -> Option<Duration>,
     delivery: fn(&Settings, &Environment) -> Delivery,
     build: Build,
 }
@@ -246,7 +248,7 @@ impl Registration {
         origin: Origin,
     ) -> Self {
         let build = Build::Source(|settings, cx| Ok(Box::new(P::build(read(settings)?, cx)?)));
-        Self::new::<P::Config>(
+        let mut plugin = Self::new::<P::Config>(
             Kind::Source,
             P::NAME,
             summary,
@@ -254,7 +256,12 @@ impl Registration {
             origin,
             build,
             |settings| check(settings, P::check),
-        )
+        );
+        plugin.hooks.answers_within = |settings| {
+            let config = settings.read::<P::Config>();
+            P::answers_within(&config.ok()?)
+        };
+        plugin
     }
 
     /// Registers a filter. Use [`register_filter!`](crate::register_filter).
@@ -398,6 +405,7 @@ impl Registration {
             schema: |generator| C::json_schema(generator),
             ports: |_| Vec::new(),
             unnamed_output: true,
+            answers_within: |_| None,
             delivery: |_, _| Delivery::default(),
             build,
         };
@@ -429,6 +437,11 @@ impl Registration {
     /// Whether a filter has an output that is no named port.
     pub fn has_unnamed_output(&self) -> bool {
         self.hooks.unnamed_output
+    }
+
+    /// How long a source with these keys waits for its events until it answers, if it does.
+    pub fn answers_within(&self, settings: &Settings) -> Option<Duration> {
+        (self.hooks.answers_within)(settings)
     }
 
     /// How core delivers to a sink with these keys where the file does not say otherwise.

@@ -3,6 +3,7 @@
 mod build;
 mod embed;
 mod gate;
+mod patience;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,7 @@ use self::build::Built;
 use self::gate::Gate;
 use crate::access::{Access, GlobalKey, KeyError, KeyOrigin, global_key};
 use crate::cli::Exit;
-use crate::config::{BufferType, Component, Config, ServerConfig};
+use crate::config::{BufferType, Component, Config, Problem, ServerConfig};
 use crate::http::{BindError, Host, RouteConflict, Routes};
 use crate::hub::{History, Hub};
 use crate::journal::{self, JournalError};
@@ -156,13 +157,14 @@ pub async fn run_until(
 }
 
 /// Builds everything that a configuration asks for, and starts nothing. No I/O.
-pub(crate) fn check(config: Config, environment: Environment) -> Result<(), StartError> {
+pub(crate) fn check(config: Config, environment: Environment) -> Result<Vec<Problem>, StartError> {
     registry::check_unique()?;
     let shared = share(&config, Hub::new(config.hub), environment);
+    let waiting = patience::waiting(&config.pipeline);
     let built = Built::new(config, &shared)?;
     built.plan.check()?;
     Routes::new(built.mounts)?;
-    Ok(())
+    Ok(patience::outlasted(&waiting, &built.plan.filters))
 }
 
 /// The shared parts for filters that are built on their own, and the lifecycle, which is not started. No I/O.

@@ -169,6 +169,37 @@ fn warnings_are_errors_only_where_that_is_asked_for() {
 }
 
 #[test]
+fn a_filter_that_may_outlast_the_source_before_it_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |limit: &str| {
+        let filter = "type = \"enrich\"\nkey = \"instance\"\ntarget = \"data.customer\"\n\
+                      http = { url = \"http://127.0.0.1:9/{key}\" }";
+        format!(
+            "[sources.hook]\ntype = \"webhook\"\npath = \"/in\"\ntimeout = \"10s\"\n\
+             [sources.typed]\ntype = \"stdin\"\n\
+             [filters.wanted]\ntype = \"events\"\ninputs = [\"hook\", \"typed\"]\nallow = [\"call\"]\n\
+             [filters.customer]\n{filter}\ninputs = [\"wanted\"]\ntimeout = \"{limit}\"\n\
+             [sinks.out]\ntype = \"blackhole\"\ninputs = [\"customer\"]\n"
+        )
+    };
+    fs::write(folder.path().join("evows.toml"), config("10s")).unwrap();
+    let output = evows(folder.path(), &["validate"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    for part in [
+        "warning[short-timeout]: the filter `customer` may take 10s for an event, and the source `hook` answers after 10s",
+        "timeout = \"10s\"\n",
+        "= help: give `customer` less than 10s, or `hook` more time",
+        "1 warning",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    fs::write(folder.path().join("evows.toml"), config("9s")).unwrap();
+    let output = evows(folder.path(), &["validate", "--deny-warnings"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
 fn the_command_line_has_its_own_exit_code() {
     for wrong in [
         &["rnu"][..],

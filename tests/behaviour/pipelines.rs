@@ -110,7 +110,7 @@ discards = [{{ from = "wanted", count = 0 }}]
         "`out`: 2 events wanted, 1 came out",
         "-       \"seen\": false\n",
         "+       \"seen\": true\n",
-        "call of shop, put into `in` at 0s: discarded by `wanted`: event_not_allowed",
+        "call of shop, put into `in` at 0s: discarded by `wanted` at 0s: event_not_allowed",
         "  ok    it passes (",
         "2 tests: 1 passed, 1 failed",
     ] {
@@ -316,8 +316,9 @@ fn a_trace_follows_everything_that_is_made_of_an_event() {
     for part in [
         "\"n\": 1",
         "\"n\": 2",
-        "delivered",
-        "discarded: condition_false",
+        "#1 delivered",
+        "#2 discarded: condition_false",
+        "  = #1 delivered to `out` at 0s; #2 discarded by `first` at 0s: condition_false\n",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -445,6 +446,75 @@ fn a_dry_run_counts_what_would_become_of_a_file() {
     let said = text(&output.stderr);
     assert!(said.contains("bad.ndjson: line 2: "), "{said}");
     assert!(said.contains("missing field `instance`"), "{said}");
+}
+
+#[test]
+fn traces_and_dry_runs_say_by_their_exit_code_that_an_event_failed() {
+    let pipeline = r#"
+        [sources.in]
+        type = "stdin"
+        [filters.change]
+        type = "map"
+        inputs = ["in"]
+        program = '.data.a.b'
+        [sinks.out]
+        type = "stdout"
+        inputs = ["change"]
+    "#;
+    let folder = folder(&[("evows.toml", pipeline), ("event.json", CALL)]);
+    for arguments in [
+        &["trace", "event.json"][..],
+        &["run", "--dry", "event.json"],
+    ] {
+        let output = evows(folder.path(), arguments);
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("failed"), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn what_an_event_has_for_terminals_is_shown_and_not_obeyed() {
+    let hidden = format!(
+        r#"{{"event":"messages.\u001b[2J","instance":"shop\u007f","data":{{"text":"{}"}}}}"#,
+        '\u{9b}'
+    );
+    let tests = format!(
+        r#"{PIPELINE}
+[[tests]]
+name = "it fails"
+inputs = [{{ into = "in", file = "event.json" }}]
+outputs = [{{ from = "out", events = [{{}}], count = 1 }}, {{ from = "out", count = 7 }}]
+"#
+    );
+    let folder = folder(&[("evows.toml", &tests), ("event.json", &hidden)]);
+    for arguments in [&["trace", "event.json"][..], &["test"]] {
+        let said = text(&evows(folder.path(), arguments).stdout);
+        let is_obeyed = |it: char| it.is_control() && it != '\n';
+        assert!(!said.contains(is_obeyed), "{arguments:?}: {said:?}");
+        let shown = r"messages.\u001b[2J";
+        assert!(said.contains(shown), "{arguments:?}: {said:?}");
+    }
+}
+
+#[test]
+fn a_file_of_events_may_be_marked_as_utf8_and_has_an_event() {
+    let marked = format!("\u{feff}{CALL}\n");
+    let files = [
+        ("evows.toml", PIPELINE),
+        ("marked", &marked),
+        ("empty", " \n"),
+    ];
+    let folder = folder(&files);
+    for command in [&["trace"][..], &["run", "--dry"]] {
+        let output = evows(folder.path(), &[command, &["marked"]].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("event_not_allowed"));
+        let output = evows(folder.path(), &[command, &["empty"]].concat());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("empty: there is no event in it"), "{said}");
+    }
 }
 
 #[test]

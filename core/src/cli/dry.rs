@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::feed::Source;
+use super::feed::{self, Source};
 use super::output::{self, Format};
 use super::{Exit, complain};
 use crate::plugin::Environment;
@@ -17,7 +17,7 @@ use crate::{Line, Outcome, one_line};
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Options {
     /// Put the events of this file through the pipeline instead, and count what becomes of them: nothing is opened, written or
-    /// sent. One JSON envelope after the other; `-` is the standard input.
+    /// sent. One JSON envelope after the other; `-` is the standard input. The exit code is 1 when an event failed.
     #[arg(long, value_name = "FILE")]
     pub(super) dry: Option<PathBuf>,
     #[command(flatten)]
@@ -59,12 +59,13 @@ pub(super) fn run(
         Format::Json => as_json(&run),
     };
     if options.show {
-        output::print(&deliveries(&run))?;
+        let deliveries = deliveries(&run);
+        output::print(&output::for_terminal(&deliveries))?;
         output::tell(&counts);
     } else {
         output::print(&counts)?;
     }
-    Ok(Exit::Clean)
+    Ok(feed::exit(&run))
 }
 
 /// The components of the file; those that only a run like this has are doors into filters.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 /// | code | when |
 /// |---|---|
 /// | 0 | everything was done |
-/// | 1 | something failed: the port is taken, nothing listens at the URL, a file cannot be written, a run to the end failed events, a test did not pass |
+/// | 1 | something failed: the port is taken, nothing listens at the URL, a file cannot be written, a run to the end failed events (`run`, `run --dry`, `trace`), a test did not pass |
 /// | 2 | the command line is wrong |
 /// | 70 | evows itself is wrong: two plugins share a name, a panic |
 /// | 75 | the shutdown deadline passed with work left: events may be missing downstream |

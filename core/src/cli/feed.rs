@@ -28,6 +28,15 @@ pub(super) struct Play {
     feeds: Vec<Feed>,
 }
 
+/// How a command ends that has shown this run.
+pub(super) fn exit(run: &Run) -> Exit {
+    if run.has_failed() {
+        Exit::Failed
+    } else {
+        Exit::Clean
+    }
+}
+
 // === impl Play ===
 
 impl Play {
@@ -78,7 +87,10 @@ impl Source {
                 return Ok(Err(Exit::Usage));
             }
         };
-        let read = read(file).and_then(|text| envelopes(&text));
+        let read = read(file).and_then(|text| match envelopes(&text)?.as_slice() {
+            [] => Err("there is no event in it: write an envelope, such as {\"event\":\"call\",\"instance\":\"shop\"}".to_owned()),
+            some => Ok(some.to_vec()),
+        });
         let envelopes = match read {
             Ok(envelopes) => envelopes,
             Err(why) => {

@@ -1,9 +1,11 @@
 //! What the commands write, and where: results to stdout, complaints to stderr.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 use crate::config::{Diagnostic, Severity, render};
+use crate::rehearsal::visible;
 
 /// How a command writes its result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -20,6 +22,15 @@ pub fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     stdout.flush()
+}
+
+/// JSON as a terminal can be given it, where stdout is one; else as it is.
+pub(super) fn for_terminal(json: &str) -> Cow<'_, str> {
+    if io::stdout().is_terminal() {
+        visible(json)
+    } else {
+        Cow::Borrowed(json)
+    }
 }
 
 /// Says on stderr what went wrong.

@@ -8,12 +8,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Exit;
-use super::feed::Source;
+use super::feed::{self, Source};
 use super::output::{self, Format};
 use crate::Event;
-use crate::config::Period;
 use crate::plugin::Environment;
-use crate::rehearsal::{Did, Fed, Step, Style, fate, unified};
+use crate::rehearsal::{Did, Fed, Step, Style, fate, time, unified, visible};
 
 /// Lines around a change.
 const CONTEXT: usize = 1;
@@ -57,11 +56,11 @@ pub(super) fn run(options: &Options, path: &Path, environment: &Environment) -> 
         let way = Way { fed, steps };
         let gap = if index > 0 { "\n" } else { "" };
         output::print(&match options.format {
-            Format::Json => way.as_json(),
+            Format::Json => output::for_terminal(&way.as_json()).into_owned(),
             Format::Text => format!("{gap}{}", way.as_text(style)),
         })?;
     }
-    Ok(Exit::Clean)
+    Ok(feed::exit(&run))
 }
 
 // === impl Way ===
@@ -77,7 +76,8 @@ impl Way<'_> {
         } = self.fed;
         let nodes = self.steps.iter().map(|step| step.node.len());
         let width = nodes.max().unwrap_or_default().max(into.len());
-        let mut text = format!("{name} of {instance}\n");
+        let several = self.steps.iter().any(|step| step.number > 1);
+        let mut text = format!("{} of {}\n", visible(name), visible(instance));
         // Writing to a string cannot fail.
         writeln!(text, "  {into:width$}  {:>8}  it is put in", time(*at)).ok();
         for (index, step) in self.steps.iter().enumerate() {
@@ -88,7 +88,15 @@ impl Way<'_> {
             let changed = if change.is_some() { "changed and " } else { "" };
             let stop = if step.stopping { ", at the stop" } else { "" };
             let (node, at) = (&step.node, time(step.at));
-            writeln!(text, "  {node:width$}  {at:>8}  {changed}{what}{stop}").ok();
+            let number = match step.number {
+                number if several => format!("#{number} "),
+                _ => String::new(),
+            };
+            writeln!(
+                text,
+                "  {node:width$}  {at:>8}  {number}{changed}{what}{stop}"
+            )
+            .ok();
             if let Some((before, after)) = change {
                 let indent = width + 14;
                 for line in unified(&before, &after, CONTEXT, style).lines() {
@@ -97,7 +105,7 @@ impl Way<'_> {
             }
         }
         let fate = fate(self.steps.iter().copied());
-        writeln!(text, "  = {fate}").ok();
+        writeln!(text, "  = {}", visible(&fate)).ok();
         text
     }
 
@@ -120,6 +128,7 @@ impl Way<'_> {
             Some(json!({
                 "node": &*step.node,
                 "at_ms": millis(step.at),
+                "number": step.number,
                 "stopping": step.stopping,
                 "did": word,
                 "port": port,
@@ -146,10 +155,12 @@ impl Way<'_> {
         };
         let earlier = self.steps.iter().take(index).rev();
         let mut came = earlier.filter_map(|other| match &other.did {
-            Did::In(event) if other.node == step.node => Some(event),
+            Did::In(event) if other.node == step.node => Some((other.number, event)),
             _ => None,
         });
-        let before = came.next()?;
+        // What a filter makes itself did not come in.
+        let itself = came.clone().find(|(number, _)| *number == step.number);
+        let (_, before) = itself.or_else(|| came.next())?;
         (before.envelope() != event.envelope()).then(|| (json(before), json(event)))
     }
 }
@@ -173,16 +184,12 @@ fn what(did: &Did) -> Option<String> {
         Did::Held => "held".to_owned(),
         Did::Skipped => "not asked, for it reaches out of the process".to_owned(),
         Did::Delivered(_) => "delivered".to_owned(),
-        Did::Refused(why) => format!("refused: {why}"),
+        Did::Refused(why) => format!("refused: {}", visible(why)),
     })
 }
 
 fn json(event: &Event) -> Value {
     Value::Object(event.document().clone())
-}
-
-fn time(at: Duration) -> String {
-    Period(Duration::from_millis(millis(at))).to_string()
 }
 
 fn millis(at: Duration) -> u64 {

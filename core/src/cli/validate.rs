@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Exit;
 use super::output::{self, Format};
-use crate::config::{Case, Cases, Config, Diagnostic, Problem, codes};
+use crate::config::{Case, Cases, Config, Diagnostic, Problem, codes, place_keys};
 use crate::plugin::Environment;
 use crate::runtime::{self, StartError};
 
@@ -61,31 +61,39 @@ impl Checked {
         let found = Cases::of_config(&self.text, path, self.config.as_ref(), environment);
         if !found.diagnostics.is_empty() {
             self.config = None;
-            self.diagnostics.extend(found.diagnostics);
-            let place = |one: &Diagnostic| one.span.as_ref().map(|span| span.start);
-            self.diagnostics.sort_by_key(place);
+            self.add(found.diagnostics);
         }
         found.cases
     }
 
     /// Builds everything and adds what is wrong then. Nothing is started.
     pub(super) fn build(&mut self, path: &Path, environment: &Environment) -> io::Result<()> {
-        if let Some(config) = &self.config
-            && let Err(diagnostic) = build(config.clone(), path, environment)?
-        {
-            self.diagnostics.push(diagnostic);
-            self.config = None;
+        if let Some(config) = &self.config {
+            match build(config.clone(), path, environment)? {
+                Ok(warnings) => self.add(place_keys(warnings, path, &self.text)),
+                Err(diagnostic) => {
+                    self.diagnostics.push(diagnostic);
+                    self.config = None;
+                }
+            }
         }
         Ok(())
     }
+
+    /// Adds diagnostics in the order of the file.
+    fn add(&mut self, diagnostics: Vec<Diagnostic>) {
+        self.diagnostics.extend(diagnostics);
+        let place = |one: &Diagnostic| one.span.as_ref().map(|span| span.start);
+        self.diagnostics.sort_by_key(place);
+    }
 }
 
-/// What only shows when everything is built. Nothing is started.
+/// What only shows when everything is built: warnings, or why it cannot be. Nothing is started.
 fn build(
     config: Config,
     file: &Path,
     environment: &Environment,
-) -> io::Result<Result<(), Diagnostic>> {
+) -> io::Result<Result<Vec<Problem>, Diagnostic>> {
     // Parts of a component may want to know their runtime, which does nothing here.
     let threads = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -4,6 +4,7 @@
 
 mod check;
 mod file;
+mod mocks;
 mod nodes;
 
 use std::collections::BTreeMap;
@@ -52,7 +53,7 @@ pub struct InputConfig {
     pub into: String,
     /// One envelope, as a table or as JSON in a string.
     pub event: Option<Envelope>,
-    /// Several envelopes.
+    /// Several envelopes, one at least.
     pub events: Option<Vec<Envelope>>,
     /// A file of envelopes, one JSON object after the other, as the sinks `file` and `stdout` write them. Its path is relative
     /// to the file that names it.
@@ -103,7 +104,8 @@ pub struct EndConfig {
     pub from: String,
     /// Why: the word that metrics have, such as `not_wanted`. Without it, for whatever reason.
     pub reason: Option<String>,
-    /// How many; one at least without it, and none with 0.
+    /// How many; one at least without it, and none with 0. None with a `reason` needs another test in which there is one: a reason that is
+    /// misspelt would always fit.
     pub count: Option<u64>,
 }
 
@@ -111,12 +113,15 @@ pub struct EndConfig {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MockConfig {
-    /// For a filter: keys that it has in this test, in place of the same ones of the file.
+    /// For a filter: keys that it has in this test, in place of the same ones of the file; tables are merged.
     #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     pub settings: Option<toml::Table>,
-    /// For a filter: a jq program that runs in its place. What it yields is passed on; without a value the event is discarded
-    /// as `no_output`, and where it raises an error the event fails as `program_error`. Filters that reach out of the process are
-    /// not asked in a test: without this, events fail there as `not_mocked`.
+    /// For a filter: keys of the file that it does not have in this test, such as `"deny"`; `"http.headers"` is one in a table. They are
+    /// taken away before `settings` come, so that a table can be replaced whole.
+    pub unset: Option<Vec<String>>,
+    /// For a filter: a jq program that runs in its place, as in the filter `map`. What it yields is passed on; without a value the event
+    /// is discarded as `no_output`, and where it raises an error the event fails as `program_error`. Filters that reach out of the
+    /// process are not asked in a test: without this, events fail there as `not_mocked`.
     pub program: Option<String>,
     /// For a sink: how many attempts to deliver fail before it takes what it gets.
     pub fails: Option<u32>,

@@ -69,6 +69,10 @@ pub const CODES: &[(&str, &str)] = &[
         "nobody reads this port of a filter (a warning: its events are discarded)",
     ),
     (
+        SHORT_TIMEOUT,
+        "a source answers before a filter behind it has had its time (a warning)",
+    ),
+    (
         UNKNOWN_NODE,
         "a test names what the pipeline does not have, or what cannot stand there",
     ),
@@ -108,6 +112,7 @@ pub(crate) const CYCLE: &str = "cycle";
 pub(crate) const UNREACHABLE: &str = "unreachable";
 pub(crate) const UNREAD_OUTPUT: &str = "unread-output";
 pub(crate) const UNREAD_PORT: &str = "unread-port";
+pub(crate) const SHORT_TIMEOUT: &str = "short-timeout";
 pub(crate) const UNKNOWN_NODE: &str = "unknown-node";
 pub(crate) const BAD_TEST: &str = "bad-test";
 pub(crate) const BAD_PROGRAM: &str = "bad-program";

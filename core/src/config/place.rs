@@ -1,10 +1,11 @@
 //! Problems of the syntax, and every problem at its place in the file.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use toml::de::Error;
+use toml::de::{DeTable, Error};
 
-use super::{Diagnostic, Place, Problem, codes};
+use super::{Diagnostic, Place, Problem, codes, tree};
 
 /// What the parser says of a key that is there already.
 const DUPLICATE: &str = "duplicate key";
@@ -51,6 +52,17 @@ fn syntax(error: &Error) -> Problem {
         Some(span) => problem.at_span(span),
         None => problem,
     }
+}
+
+/// Problems that name keys from the top of the file.
+pub(crate) fn place_keys(mut problems: Vec<Problem>, file: &Path, text: &str) -> Vec<Diagnostic> {
+    let (document, _) = DeTable::parse_recoverable(text);
+    let root = tree::root(document);
+    for problem in &mut problems {
+        let (keys, _) = problem.place.below();
+        problem.place = Place::Span(tree::locate(&root, keys, false));
+    }
+    place(problems, &file.display().to_string(), text)
 }
 
 /// The problems in the order of the file; those of the whole file come first.

@@ -22,6 +22,15 @@ pub struct Settings {
     origin: Origin,
 }
 
+/// A path at which there is nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Missing {
+    /// Which of the paths.
+    pub(crate) index: usize,
+    /// The keys that there are.
+    pub(crate) keys: Vec<String>,
+}
+
 /// Where the text comes from.
 #[derive(Clone)]
 enum Origin {
@@ -81,10 +90,15 @@ impl Settings {
         }
     }
 
-    /// These keys with `others` in the place of those of the same names; tables are merged.
-    pub(crate) fn with_others(&self, others: &toml::Table) -> Self {
+    /// These keys less those at the paths `unset`, and then with `others` in the place of those of the same names; tables are merged.
+    /// The error has the paths at which nothing is.
+    pub(crate) fn with_others(
+        &self,
+        unset: &[String],
+        others: &toml::Table,
+    ) -> Result<Self, Vec<Missing>> {
         let Origin::File(environment) = &self.origin else {
-            return self.clone();
+            return Ok(self.clone());
         };
         let mut document: toml::Table = toml::from_str(&self.text).unwrap_or_default();
         let mut table = &mut document;
@@ -92,16 +106,31 @@ impl Settings {
             let empty = || toml::Value::Table(toml::Table::new());
             let below = table.entry(key.as_str()).or_insert_with(empty);
             let toml::Value::Table(below) = below else {
-                return self.clone();
+                return Ok(self.clone());
             };
             table = below;
         }
+        let own = table
+            .keys()
+            .filter(|key| !self.core_keys.contains(&&***key));
+        let keys: Vec<String> = own.cloned().collect();
+        let mut missing = Vec::new();
+        for (index, path) in unset.iter().enumerate() {
+            let is_core = self.core_keys.contains(&path.as_str());
+            if is_core || !remove(table, path) {
+                let keys = keys.clone();
+                missing.push(Missing { index, keys });
+            }
+        }
+        if !missing.is_empty() {
+            return Err(missing);
+        }
         merge(table, others);
-        Self {
+        Ok(Self {
             text: toml::to_string(&document).unwrap_or_default().into(),
             origin: Origin::Merged(environment.clone()),
             ..self.clone()
-        }
+        })
     }
 
     /// Reads the keys into `T`. A key that `T` does not have is a problem, as is a value of another type.
@@ -162,6 +191,21 @@ impl Settings {
         }
         problems
     }
+}
+
+/// Takes the value at a path away; false when there is none. A key may have dots in it.
+fn remove(table: &mut toml::Table, path: &str) -> bool {
+    if table.remove(path).is_some() {
+        return true;
+    }
+    let mut dots = path.match_indices('.');
+    dots.any(|(at, dot)| {
+        let (key, rest) = (path.get(..at), path.get(at + dot.len()..));
+        let below = key.and_then(|key| table.get_mut(key)?.as_table_mut());
+        below
+            .zip(rest)
+            .is_some_and(|(below, rest)| remove(below, rest))
+    })
 }
 
 /// Puts `others` into `table`.
@@ -311,7 +355,7 @@ mod tests {
     #[test]
     fn others_take_the_place_of_some_and_problems_name_their_keys() {
         let settings = settings("[a]\ntype = 'x'\nname = '${N}'\ncount = '${P:-12}'\nlist = [1]");
-        let others = |text: &str| settings.with_others(&text.parse().unwrap());
+        let others = |text: &str| settings.with_others(&[], &text.parse().unwrap()).unwrap();
         let read = others("name = 'costs ${N} and $5'\non = true").read::<Keys>();
         assert_eq!(
             read.unwrap(),
@@ -326,6 +370,26 @@ mod tests {
         let problems = others("onn = true").read::<Keys>().unwrap_err();
         assert_eq!(problems[0].code, codes::UNKNOWN_KEY);
         assert_eq!(problems[0].place, Place::Key(vec!["onn".to_owned()]));
+    }
+
+    #[test]
+    fn keys_are_taken_away_before_others_come() {
+        let settings =
+            settings("[a]\ntype = 'x'\nname = 'n'\nin = { a = 1, \"b.c\" = 2, d = { e = 3 } }");
+        let with = |unset: &[&str], others: &str| {
+            let unset: Vec<String> = unset.iter().map(|key| (*key).to_owned()).collect();
+            let changed = settings.with_others(&unset, &others.parse().unwrap());
+            changed.map(|changed| changed.read::<toml::Table>().unwrap())
+        };
+        let table = |text: &str| text.parse::<toml::Table>().unwrap();
+        let left = with(&["name", "in.b.c", "in.d.e"], "").unwrap();
+        assert_eq!(left, table("in = { a = 1, d = {} }"));
+        let replaced = with(&["in"], "in = { z = 1 }").unwrap();
+        assert_eq!(replaced, table("name = 'n'\nin = { z = 1 }"));
+        let missing = with(&["name", "type", "in.x"], "").unwrap_err();
+        let indices: Vec<usize> = missing.iter().map(|missing| missing.index).collect();
+        assert_eq!(indices, [1, 2]);
+        assert_eq!(missing[0].keys, ["name", "in"]);
     }
 
     #[test]

@@ -34,6 +34,12 @@ pub trait Filter: Send {
         None
     }
 
+    /// Whether [`ticked`](Filter::ticked) has nothing to do until another event comes. Ticks pause
+    /// meanwhile. Asked often, so it must be quick.
+    fn is_idle(&self) -> bool {
+        false
+    }
+
     /// Lets go of every event that the filter holds: at shutdown, and before it is replaced. What it still holds when it is
     /// dropped is lost.
     fn flush(&mut self, _out: &mut Emitter<'_>) {}
@@ -99,6 +105,10 @@ impl<F: Filter + ?Sized> Filter for Box<F> {
 
     fn tick(&self) -> Option<Duration> {
         (**self).tick()
+    }
+
+    fn is_idle(&self) -> bool {
+        (**self).is_idle()
     }
 
     fn flush(&mut self, out: &mut Emitter<'_>) {

@@ -1,5 +1,7 @@
 //! Where events enter.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -47,6 +49,12 @@ pub trait SourcePlugin: Source + Sized + 'static {
     /// keeps evows from starting.
     fn check(_config: &Self::Config) -> Vec<Problem> {
         Vec::new()
+    }
+
+    /// How long it waits to learn what became of an event until it answers its sender without that; nothing when it waits for as long as
+    /// it takes, or not at all. `evows validate` warns of filters that may take longer.
+    fn answers_within(_config: &Self::Config) -> Option<Duration> {
+        None
     }
 
     /// Makes the source. No I/O, no spawning; routes are mounted through the context.

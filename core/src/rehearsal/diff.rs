@@ -3,6 +3,14 @@
 use serde_json::{Map, Value};
 use similar::{ChangeTag, TextDiff};
 
+use super::visible::visible;
+
+/// How many members are told of that nobody asked for.
+const TOLD: usize = 8;
+
+/// Bytes of a string that are told.
+const LENGTH: usize = 60;
+
 /// Whether lines are coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
@@ -46,7 +54,7 @@ pub(crate) fn unified(old: &Value, new: &Value, context: usize, style: Style) ->
 
 /// JSON over several lines.
 pub(super) fn pretty(value: &Value) -> String {
-    format!("{value:#}\n")
+    visible(&format!("{value:#}\n")).into_owned()
 }
 
 /// Whether two documents say the same: the order of members means nothing, and neither does how a number is written.
@@ -82,7 +90,7 @@ pub(super) fn contains(whole: &Value, part: &Value) -> bool {
 }
 
 /// A document with its members in the order that `like` has them, so that only what differs shows. With `only`, less those that
-/// `like` does not have.
+/// `like` does not have; where one of `like` is missing, they are there in short: it may be among them under another name.
 pub(super) fn arranged(value: &Value, like: &Value, only: bool) -> Value {
     match (value, like) {
         (Value::Object(value), Value::Object(like)) => {
@@ -92,11 +100,20 @@ pub(super) fn arranged(value: &Value, like: &Value, only: bool) -> Value {
                     members.insert(key.clone(), arranged(value, other, only));
                 }
             }
-            for (key, value) in value
-                .iter()
-                .filter(|(key, _)| !only && !like.contains_key(*key))
-            {
-                members.insert(key.clone(), value.clone());
+            let missing = like.keys().any(|key| !value.contains_key(key));
+            let others = value.iter().filter(|(key, _)| !like.contains_key(*key));
+            if !only {
+                members.extend(others.map(|(key, value)| (key.clone(), value.clone())));
+            } else if missing {
+                let count = others.clone().count();
+                let told = others.take(TOLD);
+                members.extend(told.map(|(key, value)| (key.clone(), short(value))));
+                if count > TOLD {
+                    members.insert(
+                        "\u{2026}".to_owned(),
+                        format!("{} more", count - TOLD).into(),
+                    );
+                }
             }
             Value::Object(members)
         }
@@ -110,6 +127,20 @@ pub(super) fn arranged(value: &Value, like: &Value, only: bool) -> Value {
         }
         // As it was written there.
         _ if same(value, like) => like.clone(),
+        _ => value.clone(),
+    }
+}
+
+/// A value in short.
+fn short(value: &Value) -> Value {
+    let some = |open: &str, close: &str| format!("{open}\u{2026}{close}").into();
+    match value {
+        Value::Object(members) if !members.is_empty() => some("{", "}"),
+        Value::Array(elements) if !elements.is_empty() => some("[", "]"),
+        Value::String(text) if text.len() > LENGTH => {
+            let begin = text.get(..text.floor_char_boundary(LENGTH));
+            format!("{}\u{2026}", begin.unwrap_or_default()).into()
+        }
         _ => value.clone(),
     }
 }
@@ -131,6 +162,26 @@ mod tests {
         );
         let part = unified(&wanted, &arranged(&got, &wanted, true), 0, Style::Plain);
         assert_eq!(part, "-         2\n+         3\n");
+    }
+
+    #[test]
+    fn where_a_member_is_missing_the_others_show_in_short() {
+        let wanted = json!({ "a": { "name": "x" } });
+        let long = "y".repeat(100);
+        let got = json!({ "a": { "Name": "x", "b": { "c": 1 }, "d": [], "e": long }, "f": 1 });
+        let diff = unified(&wanted, &arranged(&got, &wanted, true), 0, Style::Plain);
+        let lines = [
+            "-     \"name\": \"x\"",
+            "+     \"Name\": \"x\"",
+            "+     \"b\": \"{\u{2026}}\"",
+            "+     \"d\": []",
+            &format!("+     \"e\": \"{}\u{2026}\"", "y".repeat(60)),
+        ];
+        assert_eq!(diff, lines.join("\n") + "\n");
+        let many: Map<String, Value> = (0..12).map(|n| (format!("m{n}"), n.into())).collect();
+        let short = arranged(&many.into(), &json!({ "a": 1 }), true);
+        assert_eq!(short.as_object().map(Map::len), Some(9));
+        assert_eq!(short["\u{2026}"], "4 more");
     }
 
     #[test]

@@ -79,6 +79,16 @@ struct Scene {
     recorder: Arc<Recorder>,
 }
 
+// === impl Run ===
+
+impl Run {
+    /// Whether anything failed, or was lost.
+    pub(crate) fn has_failed(&self) -> bool {
+        let mut ended = self.report.lines.iter().flat_map(|line| &line.ended);
+        ended.any(|(outcome, _, _)| matches!(outcome, Outcome::Failed | Outcome::Lost))
+    }
+}
+
 // === impl Rehearsal ===
 
 impl Rehearsal<'_> {
@@ -269,9 +279,8 @@ fn stand_in(mock: &Mock) -> Option<Part<BuiltFilter>> {
         #[cfg(feature = "jq")]
         Mock::Program(id, program) => {
             let program = Arc::clone(program);
-            let scripted = move || {
-                BuiltFilter::Inline(Box::new(super::program::Scripted(Arc::clone(&program))))
-            };
+            let scripted =
+                move || BuiltFilter::Inline(Box::new(super::program::Scripted::new(&program)));
             Some(part(Arc::clone(id), scripted))
         }
         Mock::Settings(_) | Mock::Fails(..) => None,

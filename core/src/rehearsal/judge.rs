@@ -6,9 +6,10 @@ use serde_json::Value;
 
 use super::diff::{Style, arranged, contains, same, unified};
 use super::drive::{Fed, Run};
-use super::fate::fate;
+use super::fate::{fate, is_dead_end, time};
 use super::observer::NOT_MOCKED;
 use super::record::Did;
+use super::visible::visible;
 use crate::config::{Case, End, Expected, Period, Wanted, When};
 use crate::{Event, EventId, Outcome};
 
@@ -25,6 +26,8 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// What was wanted, and what came.
     pub(crate) values: Option<(Value, Value)>,
+    /// Whether only some members were wanted.
+    pub(crate) part: bool,
     /// Where events ended that did not come out there.
     pub(crate) fates: Vec<String>,
 }
@@ -56,6 +59,12 @@ pub(crate) fn judge(case: &Case, run: &Run) -> Vec<Failure> {
         failures.extend(compare_end(run, end, &outcomes, "failed"));
     }
     failures.extend(unexpected(case, run));
+    for failure in &mut failures {
+        // Names and errors have in them what was in the events.
+        for text in std::iter::once(&mut failure.message).chain(&mut failure.fates) {
+            *text = visible(text).into_owned();
+        }
+    }
     failures
 }
 
@@ -126,10 +135,10 @@ fn compare(wanted: &Wanted, came: &[&Event]) -> Option<Failure> {
         None => return None,
     };
     let wanted = Value::Array(list.clone());
-    let came = arranged(&Value::Array(values), &wanted, part);
     Some(Failure {
         message,
-        values: Some((wanted, came)),
+        values: Some((wanted, Value::Array(values))),
+        part,
         ..Failure::default()
     })
 }
@@ -208,18 +217,24 @@ fn unexpected(case: &Case, run: &Run) -> Vec<Failure> {
     failures
 }
 
-/// Where the events ended that did not come out.
+/// Where the events ended that did not come out, and then those of which a copy did.
 fn others(run: &Run, came: &[&Event]) -> Vec<String> {
     let came: HashSet<EventId> = came.iter().map(|event| event.id()).collect();
-    let missing = |fed: &&Fed| !came.contains(&fed.id);
-    let all: Vec<&Fed> = run.fed.iter().filter(missing).collect();
+    let is_missing = |fed: &&Fed| !came.contains(&fed.id);
+    let is_elsewhere = |fed: &&Fed| {
+        let mut steps = run.recording.of(fed.id);
+        !came.is_empty() && !is_missing(fed) && steps.any(|step| is_dead_end(&step.did))
+    };
+    let missing = run.fed.iter().filter(is_missing);
+    let elsewhere = run.fed.iter().filter(is_elsewhere);
+    let all: Vec<&Fed> = missing.chain(elsewhere).collect();
     let tell = |fed: &&Fed| {
         format!(
             "{} of {}, put into `{}` at {}: {}",
             fed.name,
             fed.instance,
             fed.into,
-            Period(fed.at),
+            time(fed.at),
             fate(run.recording.of(fed.id))
         )
     };
@@ -249,7 +264,8 @@ impl Failure {
         let Some((wanted, came)) = &self.values else {
             return String::new();
         };
-        let lines = unified(wanted, came, CONTEXT, style);
+        let came = arranged(came, wanted, self.part);
+        let lines = unified(wanted, &came, CONTEXT, style);
         format!("- wanted\n+ came out\n{lines}")
     }
 }

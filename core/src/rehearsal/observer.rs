@@ -120,6 +120,10 @@ impl Filter for Observed {
         self.filter.tick()
     }
 
+    fn is_idle(&self) -> bool {
+        self.filter.is_idle()
+    }
+
     fn flush(&mut self, out: &mut Emitter<'_>) {
         self.call(None, out, |filter, out| filter.flush(out));
     }
@@ -189,7 +193,7 @@ impl ObservedAsync {
             Verdict::Emit(emitted) => {
                 for (port, emitted) in emitted {
                     self.recorder.made(emitted.id(), event.id());
-                    self.note(event.id(), self.node.out(*port, emitted));
+                    self.note(emitted.id(), self.node.out(*port, emitted));
                 }
             }
             Verdict::Discard(reason) => self.note(event.id(), Did::Discarded(reason)),

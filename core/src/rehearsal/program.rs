@@ -6,14 +6,14 @@ use std::time::Duration;
 use super::diff::pretty;
 use super::judge::json;
 use crate::Event;
-use crate::jq::{self, Program, Val};
+use crate::jq::{self, Mapping, Program};
 use crate::plugin::{Emitter, Filter};
 
 /// The time that a program may take for one event. A test is not a hot path.
 const TIME: Duration = Duration::from_secs(1);
 
-/// Passes on what a jq program yields.
-pub(super) struct Scripted(pub(super) Arc<Program>);
+/// Passes on what a jq program yields, as the filter `map` does.
+pub(super) struct Scripted(Mapping);
 
 /// What is said when a condition does not hold for all that came; nothing when it does.
 pub(super) fn condition(program: &Program, came: &[&Event]) -> Option<String> {
@@ -43,33 +43,15 @@ pub(super) fn condition(program: &Program, came: &[&Event]) -> Option<String> {
 // === impl Scripted ===
 
 impl Scripted {
-    fn yields(&self, event: &Event) -> Result<Vec<Event>, &'static str> {
-        let input = jq::read(event.envelope()).ok_or("unreadable")?;
-        let mut values: Vec<Val> = Vec::new();
-        let run = self.0.run(input, TIME, |value| values.push(value));
-        run.map_err(|_| "program_error")?;
-        let made = values.iter().map(|value| {
-            let mut json = Vec::new();
-            jq::write(value, &[], &mut json).map_err(|_| "not_an_envelope")?;
-            let made = Event::parse(json.into(), event.received_at());
-            made.map_err(|_| "not_an_envelope")
-        });
-        made.collect()
+    pub(super) fn new(program: &Arc<Program>) -> Self {
+        Self(Mapping::new(Arc::clone(program), TIME))
     }
 }
 
 impl Filter for Scripted {
     fn apply(&mut self, event: Event, out: &mut Emitter<'_>) {
-        let mut made = match self.yields(&event) {
-            Ok(made) => made,
-            Err(reason) => return out.fail(event, reason),
-        };
-        let Some(last) = made.pop() else {
-            return out.discard(event, "no_output");
-        };
-        for other in made {
-            out.emit(event.fork().in_form_of(&other));
+        if let Err((event, failure)) = self.0.apply(event, out) {
+            out.fail(event, failure.reason());
         }
-        out.emit(event.in_form_of(&last));
     }
 }

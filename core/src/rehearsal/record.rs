@@ -21,8 +21,18 @@ pub(super) struct Recorder {
 #[derive(Default)]
 struct Written {
     steps: Vec<Step>,
-    /// The event that was put in, of each that was seen: itself, or the one that it was made of.
-    origins: HashMap<EventId, EventId>,
+    seen: HashMap<EventId, Seen>,
+    /// How many different events were made of each that was put in, itself included.
+    counts: HashMap<EventId, usize>,
+}
+
+/// What is known of an event.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// The event that was put in: itself, or the one that it was made of.
+    origin: EventId,
+    /// Its number among those.
+    number: usize,
 }
 
 /// Every step of every event, in order.
@@ -42,6 +52,8 @@ pub(crate) struct Step {
     pub(crate) node: Arc<str>,
     /// The event. Copies and what is made of it have the same.
     pub(crate) event: EventId,
+    /// Which of those that were made of it, from 1, which is itself. Copies that fan-out makes have the same.
+    pub(crate) number: usize,
     /// What.
     pub(crate) did: Did,
 }
@@ -84,19 +96,20 @@ impl Recorder {
 
     /// Says that a filter made an event of another one, unless it was there before.
     pub(super) fn made(&self, event: EventId, of: EventId) {
-        let origins = &mut self.written.lock().origins;
-        let of = origins.get(&of).copied().unwrap_or(of);
-        origins.entry(event).or_insert(of);
+        let mut written = self.written.lock();
+        let origin = written.see(of, of).origin;
+        written.see(event, origin);
     }
 
     pub(super) fn note(&self, node: &Arc<str>, event: EventId, did: Did) {
         let mut written = self.written.lock();
-        let event = *written.origins.entry(event).or_insert(event);
+        let Seen { origin, number } = written.see(event, event);
         let step = Step {
             at: self.start.elapsed(),
             stopping: self.stopping.load(Ordering::Relaxed),
             node: Arc::clone(node),
-            event,
+            event: origin,
+            number,
             did,
         };
         written.steps.push(step);
@@ -110,6 +123,21 @@ impl Recorder {
         Recording {
             steps: std::mem::take(&mut self.written.lock().steps),
         }
+    }
+}
+
+// === impl Written ===
+
+impl Written {
+    /// What is known of an event; one that is new was made of `origin`.
+    fn see(&mut self, event: EventId, origin: EventId) -> Seen {
+        let counts = &mut self.counts;
+        *self.seen.entry(event).or_insert_with(|| {
+            let count = counts.entry(origin).or_default();
+            *count += 1;
+            let number = *count;
+            Seen { origin, number }
+        })
     }
 }
 

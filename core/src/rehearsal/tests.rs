@@ -181,11 +181,11 @@ fn every_step_is_written_down_and_every_run_is_the_same() {
     assert_eq!(
         fates,
         [
-            "delivered to `out`",
-            "passed on by `act.copies`, which nobody reads; delivered to `out`",
-            "delivered to `out`",
-            "discarded by `act`: asked",
-            "failed in `act`: asked",
+            "delivered to `out` at 0s",
+            "passed on by `act.copies` at 0s, which nobody reads; delivered to `out` at 0s",
+            "delivered to `out` at 10s",
+            "discarded by `act` at 0s: asked",
+            "failed in `act` at 0s: asked",
         ]
     );
     let outcomes: Vec<Outcome> = run.fed.iter().map(|fed| fed.outcome).collect();
@@ -285,4 +285,81 @@ fn ends_are_counted_by_place_and_reason() {
             "`act`: 2 events failed wanted, 1 failed as asked",
         ]
     );
+}
+
+#[test]
+fn what_was_let_go_of_at_the_stop_is_told_so() {
+    let (config, case) = load(
+        &["hold"],
+        "until = '5s'\noutputs = [{ from = 'out', count = 1 }]",
+    );
+    let run = rehearse(&config, &case);
+    let told = fate(run.recording.of(run.fed[0].id));
+    assert_eq!(told, "delivered to `out` at the stop");
+}
+
+/// The fates of what was put in.
+#[cfg(feature = "jq")]
+fn fates(names: &[&str], expects: &str) -> Vec<String> {
+    let (config, case) = load(names, expects);
+    let run = rehearse(&config, &case);
+    let fates = run.fed.iter().map(|fed| fate(run.recording.of(fed.id)));
+    fates.collect()
+}
+
+#[cfg(feature = "jq")]
+#[test]
+fn what_was_made_of_an_event_and_its_copies_are_told_apart() {
+    let expects = "outputs = [{ from = 'out', count = 1 }]\n\
+                   mocks.act.program = '(.n = 1), (.n = 2)'\n\
+                   mocks.same.program = 'select(.n == 1)'";
+    let fate = "#1 delivered to `out` at 0s; #2 discarded by `same` at 0s: no_output";
+    assert_eq!(fates(&["a"], expects), [fate]);
+    let fails = "outputs = [{ from = 'out', count = 1 }]\nmocks.out.fails = 2";
+    let told = fates(&["a"], fails);
+    assert!(told[0].starts_with("refused by `out` at 0s ("), "{told:?}");
+    assert!(
+        told[0].contains("for the last time); delivered to `out` at "),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn an_event_that_comes_to_one_place_twice_is_counted_twice() {
+    let (mut config, case) = load(&["a"], "outputs = [{ from = 'out', count = 2 }]");
+    let act = crate::config::Input::parse("act");
+    config.pipeline.sinks[0].inputs.push(act);
+    let run = rehearse(&config, &case);
+    let told = fate(run.recording.of(run.fed[0].id));
+    assert_eq!(told, "delivered to `out` at 0s (2 times)");
+}
+
+#[test]
+fn of_an_event_that_came_the_copies_that_did_not_are_told() {
+    let (config, case) = load(&["copy"], "outputs = [{ from = 'out', count = 2 }]");
+    let failures = judge(&case, &rehearse(&config, &case));
+    assert_eq!(
+        failures[0].fates,
+        [
+            "copy of i, put into `in` at 0s: passed on by `act.copies` at 0s, which nobody reads; delivered to `out` at 0s"
+        ]
+    );
+}
+
+#[cfg(feature = "jq")]
+#[test]
+fn a_program_in_a_filters_place_makes_events_with_ids_of_their_own() {
+    let expects = "outputs = [{ from = 'out', count = 2 }]\n\
+                   mocks = { act = { program = '., .' } }";
+    let (config, case) = load(&["a"], expects);
+    let run = rehearse(&config, &case);
+    let delivered = run.recording.steps.iter();
+    let ids = delivered.filter_map(|step| match &step.did {
+        Did::Delivered(event) => Some(event.id()),
+        _ => None,
+    });
+    let ids: Vec<_> = ids.collect();
+    assert_eq!(ids.len(), 2);
+    assert_ne!(ids[0], ids[1]);
+    assert_eq!(ids[0], run.fed[0].id);
 }

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::UNCONNECTED;
@@ -28,6 +29,10 @@ pub(crate) struct Node {
     tally: Tally,
     health: Health,
     backoff: Backoff,
+    /// Whether its ticks pause.
+    parked: bool,
+    /// Told when they go on.
+    work: Arc<Notify>,
 }
 
 /// Whether a filter may be called.
@@ -71,12 +76,34 @@ impl Node {
             tally: Tally::default(),
             health: Health::Sound,
             backoff: Backoff::new(RESTART),
+            parked: false,
+            work: Arc::default(),
         }
     }
 
     pub(crate) fn tick(&self) -> Option<Duration> {
         // A filter that panics here is not ticked; it will be found out when it is called.
         catch_unwind(AssertUnwindSafe(|| self.filter.tick())).unwrap_or_default()
+    }
+
+    /// Whether its ticks have nothing to do. Those of a filter that is to be built again have.
+    fn is_idle(&self) -> bool {
+        let is_idle = || self.filter.is_idle();
+        !self.is_broken() && catch_unwind(AssertUnwindSafe(is_idle)).unwrap_or_default()
+    }
+
+    /// Pauses its ticks if they have nothing to do: until this is told.
+    pub(crate) fn park(&mut self) -> Option<Arc<Notify>> {
+        self.parked = self.is_idle();
+        self.parked.then(|| Arc::clone(&self.work))
+    }
+
+    /// Has its ticks go on if they have something to do. Called after whatever might have changed that.
+    pub(crate) fn unpark(&mut self) {
+        if self.parked && !self.is_idle() {
+            self.parked = false;
+            self.work.notify_one();
+        }
     }
 
     fn apply(&mut self, event: Event, flow: Flow<'_>) {

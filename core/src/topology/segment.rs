@@ -120,13 +120,28 @@ impl Segment {
         // The first tick of an interval is due at once.
         interval.tick().await;
         loop {
-            interval.tick().await;
+            let due = interval.tick().await;
             let mut chain = self.chain.lock().await;
             chain.with_node(index, Node::ticked);
             chain.settle(self.source.as_deref());
             chain.push_on().await;
+            let parked = chain.nodes.get_mut(index).and_then(Node::park);
+            drop(chain);
+            if let Some(work) = parked {
+                work.notified().await;
+                // When it would have been due without the pause.
+                interval.reset_after(until_next(due.elapsed(), every));
+            }
         }
     }
+}
+
+/// How long it is until the next tick, so long after one.
+fn until_next(since: Duration, every: Duration) -> Duration {
+    let over = since.as_nanos() % every.as_nanos().max(1);
+    every.saturating_sub(Duration::from_nanos(
+        u64::try_from(over).unwrap_or_default(),
+    ))
 }
 
 impl fmt::Debug for Segment {
@@ -204,7 +219,7 @@ impl Chain {
         }
     }
 
-    /// Rebuilds filters that panicked and posts the counts.
+    /// Rebuilds filters that panicked, has ticks go on that have something to do, and posts the counts.
     fn settle(&mut self, source: Option<&Ledger>) {
         for index in 0..self.nodes.len() {
             if self.nodes.get(index).is_some_and(Node::is_broken) {
@@ -213,6 +228,7 @@ impl Chain {
         }
         for node in &mut self.nodes {
             node.post();
+            node.unpark();
         }
         if let Some(ledger) = source {
             self.tally.post(ledger);

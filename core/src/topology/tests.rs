@@ -5,3 +5,4 @@ mod delivery;
 mod faults;
 mod law;
 mod parts;
+mod ticks;

@@ -1,28 +1,14 @@
 //! Edits that keep an event's attachments in step with its document.
 
-use bytes::Bytes;
 use evows_core::Event;
+pub(super) use evows_core::placeholder as number;
 use serde_json::{Map, Value};
 
 /// Changes the document. Attachments whose placeholder is gone go with it, and the others are numbered anew, so that nothing
 /// of what was taken out travels on.
 pub(super) fn edit(mut event: Event, change: impl FnOnce(&mut Map<String, Value>)) -> Event {
     event.edit(change);
-    tidy(event)
-}
-
-/// Lets go of attachments whose placeholder is gone, and numbers the others anew.
-pub(super) fn tidy(mut event: Event) -> Event {
-    if event.attachments().is_empty() {
-        return event;
-    }
-    let mut kept = Vec::new();
-    let mut attachments: Vec<_> = event.attachments().iter().cloned().map(Some).collect();
-    event.edit(|document| {
-        let values = document.values_mut();
-        values.for_each(|value| renumber(value, &mut attachments, &mut kept));
-    });
-    event.with_attachments(kept)
+    event.tidied()
 }
 
 /// Whether the envelope can be read as a document at all. One that is nested too deep can travel but not be
@@ -31,40 +17,9 @@ pub(super) fn is_readable(event: &Event) -> bool {
     !event.document().is_empty()
 }
 
-/// Each attachment has one place: a second one that names it is none any more, or it would name another attachment.
-fn renumber(value: &mut Value, old: &mut [Option<Bytes>], kept: &mut Vec<Bytes>) {
-    match value {
-        Value::Array(items) => {
-            let items = items.iter_mut();
-            items.for_each(|item| renumber(item, old, kept));
-        }
-        Value::Object(members) => match number(members).and_then(|number| old.get_mut(number)) {
-            Some(bytes) => match bytes.take() {
-                Some(bytes) => {
-                    members.insert("num".to_owned(), kept.len().into());
-                    kept.push(bytes);
-                }
-                None => {
-                    members.insert("_placeholder".to_owned(), false.into());
-                }
-            },
-            None => members
-                .values_mut()
-                .for_each(|value| renumber(value, old, kept)),
-        },
-        _ => {}
-    }
-}
-
-/// The number in `{"_placeholder":true,"num":n}`.
-pub(super) fn number(members: &Map<String, Value>) -> Option<usize> {
-    let is_placeholder = members.len() == 2 && members.get("_placeholder")? == true;
-    let number = members.get("num")?.as_u64()?;
-    is_placeholder.then(|| usize::try_from(number).ok())?
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use evows_core::testing;
 
     use super::*;

@@ -186,6 +186,10 @@ impl Filter for Debounce {
         Some((self.config.quiet.0 / 10).clamp(TICKS.0, TICKS.1))
     }
 
+    fn is_idle(&self) -> bool {
+        self.due.is_empty()
+    }
+
     fn flush(&mut self, out: &mut Emitter<'_>) {
         while !self.due.is_empty() {
             self.release_first(out);

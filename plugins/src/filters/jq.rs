@@ -1,29 +1,14 @@
 //! What filters with jq programs have in common.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use evows_core::Event;
 use evows_core::config::{Period, Problem};
-use evows_core::jq::{self, Fault, NotJson, Program, Reader, RunError, Val};
+pub(super) use evows_core::jq::Failure;
+use evows_core::jq::{Fault, Program, Reader, Val};
 use evows_core::plugin::{BuildError, Emitter};
 
 use super::fallback::Fallback;
-
-/// Why a program came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    #[error("the envelope cannot be read")]
-    Envelope,
-    #[error(transparent)]
-    Run(#[from] RunError),
-    #[error(
-        "the program yields {0}, which is no envelope: it must be an object with the strings `event` and `instance`"
-    )]
-    NoEnvelope(String),
-    #[error("the program yields what JSON does not have: {0}")]
-    NotJson(#[from] NotJson),
-}
 
 pub(super) fn time_limit() -> Period {
     Period(Duration::from_millis(50))
@@ -99,40 +84,4 @@ pub(super) fn end(on_error: Fallback, event: Event, failure: &Failure, out: &mut
         Fallback::Discard => out.discard(event, reason),
         Fallback::Pass => out.emit(event),
     }
-}
-
-// === impl Failure ===
-
-impl Failure {
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Envelope => "unreadable",
-            Self::Run(RunError::Raised(_)) => "program_error",
-            Self::Run(RunError::Exceeded(_)) => "program_limit",
-            Self::NoEnvelope(_) | Self::NotJson(_) => "not_an_envelope",
-        }
-    }
-}
-
-/// An event like this one, with a value for its envelope, of which parts may be what was [read](input) of it.
-pub(super) fn output(event: &Event, value: &Val) -> Result<Event, Failure> {
-    let field = |name: &str| {
-        let Val::Obj(members) = value else {
-            return None;
-        };
-        match members.get(&Val::from(name.to_owned())) {
-            Some(Val::TStr(text)) if !text.is_empty() => str::from_utf8(text).ok().map(Arc::from),
-            _ => None,
-        }
-    };
-    let (read_from, mut envelope) = (event.envelope(), Vec::new());
-    envelope.reserve(read_from.len());
-    jq::write(value, read_from, &mut envelope)?;
-    let (Some(name), Some(instance)) = (field("event"), field("instance")) else {
-        let mut text = String::from_utf8_lossy(&envelope).into_owned();
-        text.truncate(text.floor_char_boundary(80));
-        return Err(Failure::NoEnvelope(text));
-    };
-    let at = event.received_at();
-    Ok(Event::from_parts(name, instance, envelope.into(), at))
 }

@@ -17,18 +17,15 @@
 //! A program that raises an error, yields something else than an envelope, or does not end in time does with the event what
 //! `on_error` says, and nothing of what it yielded before goes on.
 
-use std::time::Duration;
-
 use evows_core::config::{Period, Problem};
-use evows_core::jq::{Program, Reader, Rewritten, Val};
+use evows_core::jq::Mapping;
 use evows_core::plugin::{BuildContext, BuildError, Emitter, Filter, FilterPlugin};
 use evows_core::{Event, register_filter};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::attached;
 use super::fallback::Fallback;
-use super::jq::{self, Failure};
+use super::jq;
 
 /// Changes events with a jq program.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -47,12 +44,8 @@ pub struct Config {
 /// The running filter.
 #[derive(Debug)]
 pub struct Map {
-    program: Program,
-    reader: Reader,
+    mapping: Mapping,
     on_error: Fallback,
-    time_limit: Duration,
-    /// What the program yielded.
-    values: Vec<Val>,
 }
 
 register_filter!(
@@ -76,56 +69,17 @@ impl FilterPlugin for Map {
     fn build(config: Config, _cx: &BuildContext) -> Result<Self, BuildError> {
         let program = jq::compile("program", &config.program)?;
         Ok(Self {
-            reader: Reader::keeping(&program),
-            program,
+            mapping: Mapping::new(program, config.time_limit.0),
             on_error: config.on_error,
-            time_limit: config.time_limit.0,
-            values: Vec::new(),
         })
-    }
-}
-
-impl Map {
-    /// What becomes of an event. All of it, or nothing.
-    fn map(&mut self, event: &Event) -> Result<Vec<Event>, Failure> {
-        let values = &mut self.values;
-        values.clear();
-        let run = self
-            .program
-            .run(jq::input(&self.reader, event)?, self.time_limit, |value| {
-                values.push(value);
-            });
-        run?;
-        values
-            .drain(..)
-            .map(|value| jq::output(event, &value))
-            .collect()
     }
 }
 
 impl Filter for Map {
     fn apply(&mut self, event: Event, out: &mut Emitter<'_>) {
-        match self.program.rewrites(&event, self.time_limit) {
-            Ok(Rewritten::Envelope(envelope)) => {
-                return out.emit(attached::tidy(event.with_envelope(envelope)));
-            }
-            Ok(Rewritten::Nothing) => return out.discard(event, "no_output"),
-            Ok(Rewritten::Unknown) => {}
-            Err(error) => return jq::end(self.on_error, event, &error.into(), out),
+        if let Err((event, failure)) = self.mapping.apply(event, out) {
+            jq::end(self.on_error, event, &failure, out);
         }
-        let mut mapped = match self.map(&event) {
-            Ok(mapped) => mapped,
-            Err(failure) => return jq::end(self.on_error, event, &failure, out),
-        };
-        let Some(last) = mapped.pop() else {
-            return out.discard(event, "no_output");
-        };
-        let number = mapped.len();
-        for (number, other) in mapped.into_iter().enumerate() {
-            let event = event.fork().in_form_of(&other);
-            out.emit(attached::tidy(event.numbered(number)));
-        }
-        out.emit(attached::tidy(event.in_form_of(&last).numbered(number)));
     }
 }
 

@@ -318,6 +318,10 @@ impl Filter for Throttle {
         }
     }
 
+    fn is_idle(&self) -> bool {
+        self.due.is_empty()
+    }
+
     fn flush(&mut self, out: &mut Emitter<'_>) {
         while let Some((_, key)) = self.due.pop_first() {
             let held = self.buckets.get_mut(key).map(|bucket| &mut bucket.held);

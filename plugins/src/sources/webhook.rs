@@ -195,6 +195,10 @@ impl SourcePlugin for Webhook {
     const NAME: &'static str = "webhook";
     type Config = Config;
 
+    fn answers_within(config: &Config) -> Option<Duration> {
+        Some(config.timeout.0)
+    }
+
     fn check(config: &Config) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut problem = |key: &str, message: String, help: &str| {

@@ -8,12 +8,11 @@ use serde_json::Value;
 
 use super::file::{envelopes, is_envelope};
 use super::nodes::{Nodes, Role};
-use super::{EndConfig, Envelope, ErrorKind, InputConfig, MockConfig, OutputConfig};
+use super::{EndConfig, Envelope, ErrorKind, InputConfig, OutputConfig};
 use super::{TestConfig, When};
 use crate::config::inside::inside;
 use crate::config::tree::{self, Node};
 use crate::config::{FilterNode, Input, Place, Problem, codes};
-use crate::registry::Kind;
 
 /// A test that was checked against a configuration.
 #[derive(Debug, Clone)]
@@ -106,10 +105,10 @@ pub(super) struct Checker<'t> {
     root: &'t Node<'t>,
     text: &'t str,
     path: &'t Path,
-    nodes: &'t Nodes,
+    pub(super) nodes: &'t Nodes,
     problems: Vec<Problem>,
     /// The keys from the top to what is being checked.
-    at: Vec<String>,
+    pub(super) at: Vec<String>,
 }
 
 // === impl Mock ===
@@ -155,7 +154,35 @@ impl<'t> Checker<'t> {
             let case = self.case(test);
             cases.push(case);
         }
+        self.reasons(&cases);
         (cases, self.problems)
+    }
+
+    /// That nothing is discarded for a reason which does not exist is always true. Nobody knows the reasons of a filter before it
+    /// runs, so one counts as known when another test wants it.
+    fn reasons(&mut self, cases: &[Case]) {
+        let ends = || cases.iter().flat_map(|case| &case.discards);
+        for (index, case) in cases.iter().enumerate() {
+            for (number, end) in case.discards.iter().enumerate() {
+                let Some(reason) = end.reason.as_ref().filter(|_| end.count == Some(0)) else {
+                    continue;
+                };
+                let from = &end.from;
+                let mut others = ends().filter(|it| it.from == *from && it.count != Some(0));
+                if others.any(|it| it.reason.as_ref() == Some(reason)) {
+                    continue;
+                }
+                self.at = ["tests", &index.to_string(), "discards", &number.to_string()]
+                    .map(str::to_owned)
+                    .to_vec();
+                let message = format!(
+                    "`{from}` discards nothing as `{reason}`, and no test shows that it ever does"
+                );
+                let help = "leave `reason` out, and nothing may be discarded there for whatever reason; or add a test in which an event is discarded so";
+                let problem = Problem::new(codes::BAD_TEST, message);
+                self.add(problem.at_key("reason").help(help));
+            }
+        }
     }
 
     fn case(&mut self, test: TestConfig) -> Case {
@@ -260,7 +287,14 @@ impl<'t> Checker<'t> {
             return Vec::new();
         }
         if let Some(file) = input.file {
-            return self.envelopes_of(&file);
+            let envelopes = self.envelopes_of(&file);
+            if envelopes.as_ref().is_some_and(Vec::is_empty) {
+                self.nothing_in("file");
+            }
+            return envelopes.unwrap_or_default();
+        }
+        if input.events.as_ref().is_some_and(Vec::is_empty) {
+            self.nothing_in("events");
         }
         let one = input.event.into_iter().map(|one| (one, None));
         let all = input.events.unwrap_or_default();
@@ -280,7 +314,14 @@ impl<'t> Checker<'t> {
         envelopes
     }
 
-    fn envelopes_of(&mut self, file: &Path) -> Vec<Arc<str>> {
+    fn nothing_in(&mut self, key: &str) {
+        let message = format!("`{key}` has no envelope, so that nothing is put in");
+        let help = "an input has one envelope at least: write some, or leave the input out";
+        let problem = Problem::new(codes::BAD_TEST, message);
+        self.add(problem.at_key(key).help(help));
+    }
+
+    fn envelopes_of(&mut self, file: &Path) -> Option<Vec<Arc<str>>> {
         let path = self.beside(file);
         let text = std::fs::read_to_string(&path);
         let text = text.map_err(|error| format!("cannot read `{}`: {error}", path.display()));
@@ -288,12 +329,12 @@ impl<'t> Checker<'t> {
             envelopes(&text).map_err(|why| format!("`{}`: {why}", path.display()))
         });
         match read {
-            Ok(envelopes) => envelopes,
+            Ok(envelopes) => Some(envelopes),
             Err(message) => {
                 let help = "name a file of envelopes, one JSON object per line; its path is relative to this file";
                 let problem = Problem::new(codes::UNREADABLE_FILE, message);
                 self.add(problem.at_key("file").help(help));
-                Vec::new()
+                None
             }
         }
     }
@@ -354,114 +395,8 @@ impl<'t> Checker<'t> {
         }
     }
 
-    fn mocks(&mut self, mocks: std::collections::BTreeMap<String, MockConfig>) -> Vec<Mock> {
-        let nodes = self.nodes;
-        let mut checked = Vec::new();
-        for (id, mock) in mocks {
-            self.at.extend(["mocks".to_owned(), id.clone()]);
-            match nodes.find(&id, Role::Mock) {
-                Err(problem) => self.add(problem),
-                Ok(known) => match (known.kind, &known.filter) {
-                    (Kind::Filter, filter) => {
-                        checked.extend(self.filter_mock(&id, mock, filter.as_ref()));
-                    }
-                    _ => checked.extend(self.sink_mock(&id, &mock)),
-                },
-            }
-            self.at.truncate(2);
-        }
-        checked
-    }
-
-    fn filter_mock(
-        &mut self,
-        id: &str,
-        mock: MockConfig,
-        filter: Option<&FilterNode>,
-    ) -> Option<Mock> {
-        for (key, there) in [
-            ("fails", mock.fails.is_some()),
-            ("error", mock.error.is_some()),
-        ] {
-            if there {
-                let problem = Problem::new(
-                    codes::BAD_TEST,
-                    format!("`{id}` is a filter, and `{key}` is for sinks"),
-                );
-                let help = "a filter has `settings` or `program`";
-                self.add(problem.at_key(key).help(help));
-                return None;
-            }
-        }
-        match (mock.settings, mock.program) {
-            (Some(settings), None) => self.settings_mock(&settings, filter?),
-            #[cfg(feature = "jq")]
-            (None, Some(text)) => {
-                let program = self.program("program", &text)?;
-                Some(Mock::Program(id.into(), program))
-            }
-            #[cfg(not(feature = "jq"))]
-            (None, Some(text)) => {
-                self.program("program", &text);
-                None
-            }
-            (both, _) => {
-                let message = match both {
-                    Some(_) => format!("`{id}` has both `settings` and `program`"),
-                    None => format!("nothing is said of what `{id}` is instead"),
-                };
-                let help = "a filter has `settings`, which replace some of its keys, or `program`, a jq program that runs in its place";
-                self.add(Problem::new(codes::BAD_TEST, message).help(help));
-                None
-            }
-        }
-    }
-
-    /// The filter with other keys, checked as the file's own are.
-    fn settings_mock(&mut self, settings: &toml::Table, filter: &FilterNode) -> Option<Mock> {
-        let mut filter = filter.clone();
-        let component = &mut filter.component;
-        component.settings = component.settings.with_others(settings);
-        let problems = component.plugin.check(&component.settings);
-        let wrong = !problems.is_empty();
-        for mut problem in problems {
-            crate::config::section::explain(&mut problem, component.plugin);
-            self.add(problem.under("settings"));
-        }
-        if wrong {
-            return None;
-        }
-        filter.ports = component.plugin.ports(&component.settings);
-        Some(Mock::Settings(Box::new(filter)))
-    }
-
-    fn sink_mock(&mut self, id: &str, mock: &MockConfig) -> Option<Mock> {
-        for (key, there) in [
-            ("settings", mock.settings.is_some()),
-            ("program", mock.program.is_some()),
-        ] {
-            if there {
-                let problem = Problem::new(
-                    codes::BAD_TEST,
-                    format!("`{id}` is a sink, and `{key}` is for filters"),
-                );
-                let help = "a test replaces every sink by one that takes all; `fails = 2` has it fail twice first";
-                self.add(problem.at_key(key).help(help));
-                return None;
-            }
-        }
-        let Some(fails) = mock.fails else {
-            let problem = Problem::new(codes::BAD_TEST, format!("`{id}` does not fail"));
-            let help = "write how many attempts fail, such as `fails = 2`, or leave it out";
-            self.add(problem.help(help));
-            return None;
-        };
-        let error = mock.error.unwrap_or(ErrorKind::Transient);
-        Some(Mock::Fails(id.into(), fails, error))
-    }
-
     #[cfg(feature = "jq")]
-    fn program(&mut self, key: &str, text: &str) -> Option<Arc<crate::jq::Program>> {
+    pub(super) fn program(&mut self, key: &str, text: &str) -> Option<Arc<crate::jq::Program>> {
         match crate::jq::Program::compile(text) {
             Ok(program) => Some(Arc::new(program)),
             Err(faults) => {
@@ -478,7 +413,7 @@ impl<'t> Checker<'t> {
     }
 
     #[cfg(not(feature = "jq"))]
-    fn program(&mut self, key: &str, _text: &str) -> Option<std::convert::Infallible> {
+    pub(super) fn program(&mut self, key: &str, _text: &str) -> Option<std::convert::Infallible> {
         let problem = Problem::new(codes::BAD_PROGRAM, "this evows has no jq");
         let help = "build it with the feature `jq`, which is on by default";
         self.add(problem.at_key(key).help(help));
@@ -492,7 +427,7 @@ impl<'t> Checker<'t> {
     }
 
     /// Adds a problem whose place is below what is being checked.
-    fn add(&mut self, mut problem: Problem) {
+    pub(super) fn add(&mut self, mut problem: Problem) {
         let (below, part) = problem.place.below();
         let path: Vec<String> = self.at.iter().chain(below).cloned().collect();
         let span = tree::locate(self.root, &path, problem.code == codes::UNKNOWN_KEY);

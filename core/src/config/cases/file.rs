@@ -124,6 +124,8 @@ fn read(
 pub fn envelopes(text: &str) -> Result<Vec<Arc<str>>, String> {
     use serde_json::value::RawValue;
 
+    // Some editors mark UTF-8 so.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut found: Vec<Arc<str>> = Vec::new();
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
     let (mut line, mut counted) = (1, 0);
@@ -196,6 +198,7 @@ mod tests {
         assert_eq!(&*found[0], one);
         assert_eq!(&*found[3], one);
         assert_eq!(envelopes(" \n").unwrap().len(), 0);
+        assert_eq!(envelopes(&format!("\u{feff}{one}")).unwrap().len(), 1);
     }
 
     #[test]
