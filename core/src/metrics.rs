@@ -44,6 +44,8 @@ pub struct Metrics {
     pub deliveries: Family<Component, Counter>,
     /// Deliveries that were not made, by reason.
     pub undelivered: Family<Reason, Counter>,
+    /// Events that a filter passed on as they came because it could not do its work, by reason.
+    pub unhandled: Family<Reason, Counter>,
     /// 1 for a component that cannot start, and does not work therefore.
     pub down: Family<Component, Gauge>,
     /// Why those cannot start.
@@ -149,6 +151,11 @@ impl Metrics {
                 metrics.undelivered.clone(),
             );
             registry.register(
+                "events_unhandled",
+                "Events that a filter passed on as they came because it could not do its work",
+                metrics.unhandled.clone(),
+            );
+            registry.register(
                 "component_down",
                 "Whether a component cannot start",
                 metrics.down.clone(),
@@ -191,6 +198,15 @@ impl Metrics {
                 reason,
             })
             .inc();
+    }
+
+    /// Counts one event that a filter passed on as it came because it could not do its work.
+    pub fn pass_unhandled(&self, component: &Arc<str>, reason: &'static str) {
+        let label = Reason {
+            component: Arc::clone(component),
+            reason,
+        };
+        self.unhandled.get_or_create(&label).inc();
     }
 
     /// Notes that a component cannot start, and why.

@@ -43,6 +43,8 @@
 //! | the key is not found | `on_missing` | `not_found` |
 //! | the service cannot be asked, or answers with an error | `on_error` | `lookup_failed` |
 //! | it takes too long | `on_error` | `timeout` |
+//!
+//! Events that fail or are discarded are counted with the reason, and those that pass are in `evows_events_unhandled_total`.
 
 mod lookup;
 mod table;
@@ -67,7 +69,7 @@ use serde_json::Value;
 
 use self::lookup::{Lookup, Template};
 use self::table::Table;
-use super::fallback::Fallback;
+use super::fallback::{Fallback, Fallbacks};
 use super::outage::Outage;
 use super::path::{Path, Place};
 use super::{attached, set};
@@ -142,6 +144,7 @@ pub struct Enrich {
     from: From,
     on_missing: Fallback,
     on_error: Fallback,
+    fallbacks: Fallbacks,
     limits: Limits,
     outage: Outage,
 }
@@ -230,6 +233,7 @@ impl AsyncFilterPlugin for Enrich {
             from,
             on_missing: config.on_missing,
             on_error: config.on_error,
+            fallbacks: Fallbacks::new(cx),
             limits: Limits {
                 concurrency: config.concurrency,
                 timeout: config.timeout.0,
@@ -257,7 +261,7 @@ impl AsyncFilter for Enrich {
 
     async fn apply(&self, event: &Event) -> Verdict {
         let Some(key) = self.key_of(event) else {
-            return self.on_missing.verdict("no_key");
+            return self.fallbacks.verdict(self.on_missing, "no_key");
         };
         match &self.from {
             From::Table(table) => self.put(event, table.get(&key)),
@@ -269,7 +273,7 @@ impl AsyncFilter for Enrich {
                 }
                 Err(error) => {
                     self.outage.failed("a lookup failed", &error);
-                    self.on_error.verdict("lookup_failed")
+                    self.fallbacks.verdict(self.on_error, "lookup_failed")
                 }
             },
         }
@@ -278,7 +282,7 @@ impl AsyncFilter for Enrich {
     fn timed_out(&self, _event: &Event) -> Verdict {
         self.outage
             .failed("a lookup failed", &"there is no answer in time");
-        self.on_error.verdict("timeout")
+        self.fallbacks.verdict(self.on_error, "timeout")
     }
 
     /// Tables are.
@@ -310,7 +314,7 @@ impl Enrich {
     /// Puts what was found into the envelope.
     fn put(&self, event: &Event, found: Option<&Value>) -> Verdict {
         let Some(found) = found else {
-            return self.on_missing.verdict("not_found");
+            return self.fallbacks.verdict(self.on_missing, "not_found");
         };
         match self.target.place(event.document()) {
             Place::Blocked => return Verdict::Pass,
