@@ -61,6 +61,9 @@
 //! and Evolution posts it again; `"pass"` leaves the content in it. There is nothing in between, and no try again here. What cannot be read does as
 //! `on_unreadable` says: it would be no better if it came again, so it passes as it is unless the file says otherwise.
 //!
+//! A store that does not answer five times in a row (no connection, or not stored within `timeout`) is left alone for a second: events with content do at once as
+//! `on_error` says. Then one event tries again, and as long as that fails the wait doubles, up to 30 seconds.
+//!
 //! # S3
 //!
 //! ```toml
@@ -87,6 +90,7 @@
 //! |---|---|---|
 //! | the folder or the store does not take it | `on_error` | `store_failed` |
 //! | it takes longer than `timeout` | `on_error` | `timeout` |
+//! | the store is left alone because it does not answer | `on_error` | `left_alone` |
 //! | a `base64` to be stored is none | `on_unreadable` | `not_base64` |
 //! | the envelope is nested more than 127 deep, or has a number that no double holds, such as `1e400` | `on_unreadable` | `unreadable` |
 //!
@@ -116,10 +120,10 @@ use serde_json::{Map, Value};
 
 use self::find::{Content, NotBase64, Step};
 use self::names::Template;
-use self::store::{Folder, Store, StoreError};
+use self::store::{Folder, Store};
 use super::attached;
 use super::fallback::{Fallback, Fallbacks};
-use super::outage::Outage;
+use super::outage::{LEFT_ALONE, Outage, What};
 
 #[cfg(feature = "s3")]
 pub use self::s3::{S3, Style};
@@ -188,12 +192,13 @@ struct Ready {
 }
 
 /// Why an event keeps its content.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 enum Failure {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    NotBase64(#[from] NotBase64),
+    /// The store did not take it.
+    Store,
+    /// It was not asked to.
+    LeftAlone,
+    NotBase64(NotBase64),
 }
 
 register_async_filter!(
@@ -232,7 +237,13 @@ impl AsyncFilterPlugin for Media {
                 concurrency: config.concurrency,
                 timeout: config.timeout.0,
             },
-            outage: Outage::new(cx.id()),
+            outage: {
+                let what = What {
+                    failed: "content is not stored",
+                    works: "content is stored again",
+                };
+                Outage::new(cx.id(), what, config.timeout.0)
+            },
         })
     }
 }
@@ -259,10 +270,8 @@ impl AsyncFilter for Media {
         };
         match self.offload(store, event).await {
             Ok(verdict) => verdict,
-            Err(Failure::Store(error)) => {
-                self.outage.failed("content is not stored", &error);
-                self.fallbacks.verdict(self.on_error, "store_failed")
-            }
+            Err(Failure::Store) => self.fallbacks.verdict(self.on_error, "store_failed"),
+            Err(Failure::LeftAlone) => self.fallbacks.verdict(self.on_error, LEFT_ALONE),
             Err(Failure::NotBase64(error)) => {
                 tracing::debug!(%error, "content cannot be read");
                 self.fallbacks.verdict(self.on_unreadable, "not_base64")
@@ -271,8 +280,7 @@ impl AsyncFilter for Media {
     }
 
     fn timed_out(&self, _event: &Event) -> Verdict {
-        self.outage
-            .failed("content is not stored", &"it is not stored in time");
+        self.outage.failed(&"it is not stored in time");
         self.fallbacks.verdict(self.on_error, "timeout")
     }
 
@@ -306,12 +314,20 @@ impl Media {
         let Some(ready) = self.prepare(event).await? else {
             return Ok(Verdict::Pass);
         };
+        let attempt = self.outage.attempt().ok_or(Failure::LeftAlone)?;
         for one in &ready {
             let content_type = names::content_type(&one.content.mimetype);
             let bytes = one.content.bytes.clone();
-            store.put(&one.name, bytes, content_type).await?;
+            if let Err(error) = store.put(&one.name, bytes, content_type).await {
+                if error.is_silence() {
+                    attempt.failed(&error);
+                } else {
+                    attempt.refused(&error);
+                }
+                return Err(Failure::Store);
+            }
         }
-        self.outage.over("content is stored again");
+        attempt.worked();
         let edited = attached::edit(event.clone(), |document| {
             for one in &ready {
                 self.refer(document, one, store);
@@ -336,7 +352,7 @@ impl Media {
             ready.collect::<Result<Vec<_>, NotBase64>>()
         });
         let ready = match prepared.await {
-            Ok(ready) => ready?,
+            Ok(ready) => ready.map_err(Failure::NotBase64)?,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         Ok((!ready.is_empty()).then_some(ready))

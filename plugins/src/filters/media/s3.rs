@@ -280,7 +280,10 @@ impl Store for Bucket {
             .await;
         let answer = match answer {
             Ok(answer) => answer,
-            Err(failure) => return Err(failed(failure.to_string())),
+            Err(failure) => {
+                let (key, reason) = (self.path(name), failure.to_string());
+                return Err(StoreError::Unanswered { key, reason });
+            }
         };
         if answer.status.is_success() {
             return Ok(());

@@ -9,6 +9,8 @@ use evows_core::testing::{self, AsyncFilterHarness};
 use serde_json::json;
 
 use super::*;
+#[cfg(feature = "s3")]
+use crate::client::server::Server;
 
 const JPEG: &[u8] = b"\xff\xd8\xff\xe0 a picture, as far as anybody can tell from how it begins";
 
@@ -292,6 +294,26 @@ async fn each_instance_has_a_folder_of_its_own() {
         assert!(folder.path().join(path).exists(), "{path}");
     }
     assert_eq!(files(folder.path()).len(), 6);
+}
+
+#[cfg(feature = "s3")]
+#[tokio::test]
+async fn a_store_that_hangs_holds_up_few_events() {
+    let server = Server::new(|_| None).await;
+    let keys = format!(
+        "mode = 'offload'\nmax_size = 32\ntimeout = '50ms'\n\
+         s3 = {{ endpoint = '{}', bucket = 'b', access_key = 'a', secret_key = 's' }}",
+        server.url("")
+    );
+    let mut fails = bench(&keys);
+    for n in 0..100 {
+        let failed = fails.send(dialects().remove(0)).await.failed();
+        let reason = if n < 5 { "timeout" } else { "left_alone" };
+        assert_eq!(failed[0].1, reason, "{n}");
+    }
+    let without = json!({"event": "e", "instance": "i", "data": {"text": "x".repeat(99)}});
+    let without = testing::event(&without.to_string());
+    emitted(&mut fails, without).await;
 }
 
 #[test]
