@@ -318,7 +318,8 @@ impl Media {
         for one in &ready {
             let content_type = names::content_type(&one.content.mimetype);
             let bytes = one.content.bytes.clone();
-            if let Err(error) = store.put(&one.name, bytes, content_type).await {
+            let put = attempt.make(store.put(&one.name, bytes, content_type));
+            if let Err(error) = put.await.ok_or(Failure::LeftAlone)? {
                 if error.is_silence() {
                     attempt.failed(&error);
                 } else {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use evows_core::delivery::{Breaker, BreakerPolicy, Pass};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// The reason of events for which nothing was tried.
@@ -17,6 +18,8 @@ pub(super) struct Outage {
     what: What,
     is_failing: AtomicBool,
     breaker: Mutex<Breaker>,
+    /// Told when it is left alone from now on.
+    opened: Notify,
     /// How long an attempt may take. One that is dropped long before was not the other side's failure.
     limit: Duration,
 }
@@ -53,6 +56,7 @@ impl Outage {
             what,
             is_failing: AtomicBool::new(false),
             breaker: Mutex::new(Breaker::new(POLICY)),
+            opened: Notify::new(),
             limit,
         }
     }
@@ -89,6 +93,16 @@ impl Outage {
 // === impl Attempt ===
 
 impl Attempt<'_> {
+    /// Does the work of the attempt; `None` when meanwhile others found that nobody answers: this one would
+    /// hold up the events behind its own for nothing. Cancel safe if the work is.
+    pub(super) async fn make<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = self.outage.opened.notified(), if !self.is_probe => None,
+        }
+    }
+
     /// It worked.
     pub(super) fn worked(mut self) {
         self.end(true);
@@ -112,7 +126,14 @@ impl Attempt<'_> {
 
     fn end(&mut self, answered: bool) {
         self.has_ended = true;
-        self.outage.breaker.lock().note(answered, Instant::now());
+        let mut breaker = self.outage.breaker.lock();
+        // One that began before it was left alone says nothing about the probe.
+        if !answered && !self.is_probe && !breaker.is_closed() {
+            return;
+        }
+        if breaker.note(answered, Instant::now()) {
+            self.outage.opened.notify_waiters();
+        }
     }
 }
 
@@ -170,6 +191,25 @@ mod tests {
         outage.attempt().unwrap().worked();
         assert!(!outage.is_failing());
         assert!(outage.attempt().is_some() && outage.attempt().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_that_are_under_way_end_when_it_is_left_alone() {
+        let outage = outage();
+        let early: Vec<_> = (0..5).map(|_| outage.attempt().unwrap()).collect();
+        tokio::time::advance(LIMIT / 2).await;
+        let late = outage.attempt().unwrap();
+        let silence = std::future::pending::<()>;
+        let (mut ended, ()) = tokio::join!(late.make(silence()), async { drop(early) });
+        assert_eq!(ended, None);
+        tokio::time::advance(POLICY.open).await;
+        let probe = outage.attempt().unwrap();
+        drop(late);
+        assert!(outage.attempt().is_none(), "the probe is under way");
+        ended = probe.make(async {}).await;
+        assert_eq!(ended, Some(()));
+        probe.worked();
+        assert!(outage.attempt().is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -278,9 +278,11 @@ impl Lookup {
             // Core has a limit for all of it.
             within: Duration::from_hours(1),
         };
-        let answer = match client.exchange(request, Trust::Operator, take).await {
-            Ok(answer) => answer,
-            Err(failure) => {
+        let exchange = client.exchange(request, Trust::Operator, take);
+        let answer = match attempt.make(exchange).await {
+            None => return (Err(Unanswered::LeftAlone), 0),
+            Some(Ok(answer)) => answer,
+            Some(Err(failure)) => {
                 attempt.failed(&failure);
                 return (Err(Unanswered::Failed), 0);
             }

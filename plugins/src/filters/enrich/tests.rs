@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use evows_core::plugin::Environment;
 use evows_core::testing::{self, AsyncFilterHarness};
+use futures_util::StreamExt;
 use http_body_util::Full;
 use hyper::{HeaderMap, Request, StatusCode};
 use serde_json::json;
@@ -311,6 +312,20 @@ async fn a_service_that_does_not_answer_is_left_alone_and_tried_by_one_event() {
     let alone = found.iter().filter(|it| **it == Err(Unanswered::LeftAlone));
     assert_eq!((alone.count(), count()), (2, before + 1));
     assert!(lookup.find("d").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_hangs_holds_up_what_is_under_way_no_longer_than_once() {
+    let (lookup, _) = lookup("");
+    let begun = Instant::now();
+    // As many at once as the filter has, and as soon as one has ended, another one.
+    let keys = futures_util::stream::iter(0..1000).map(|n| {
+        let lookup = &lookup;
+        async move { tokio::time::timeout(LIMIT, lookup.find(&format!("9{n}"))).await }
+    });
+    let ended: Vec<_> = keys.buffered(8).collect().await;
+    let alone = ended.iter().filter(|it| it.is_ok()).count();
+    assert_eq!((alone, begun.elapsed()), (995, LIMIT));
 }
 
 #[tokio::test(start_paused = true)]
