@@ -10,6 +10,7 @@ mod graph;
 mod inside;
 mod interpolate;
 mod load;
+mod mask;
 mod model;
 mod overrides;
 mod place;

@@ -12,7 +12,7 @@ pub(crate) mod retry;
 pub(crate) mod store;
 pub(crate) mod worker;
 
-pub use self::breaker::BreakerPolicy;
+pub use self::breaker::{Breaker, BreakerPolicy, Pass};
 pub use self::policy::{
     BatchConfig, BatchPolicy, BreakerConfig, Delivery, DeliveryConfig, Order, RetryConfig,
 };

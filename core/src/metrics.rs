@@ -3,6 +3,7 @@
 //! Names follow the Prometheus conventions: `evows_<noun>_<unit>_total`. Core counts for every plugin, so that a
 //! plugin cannot forget to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -43,6 +44,12 @@ pub struct Metrics {
     pub deliveries: Family<Component, Counter>,
     /// Deliveries that were not made, by reason.
     pub undelivered: Family<Reason, Counter>,
+    /// Events that a filter passed on as they came because it could not do its work, by reason.
+    pub unhandled: Family<Reason, Counter>,
+    /// 1 for a component that cannot start, and does not work therefore.
+    pub down: Family<Component, Gauge>,
+    /// Why those cannot start.
+    errors: Arc<Mutex<BTreeMap<Arc<str>, String>>>,
     registry: Arc<Mutex<Registry>>,
 }
 
@@ -143,6 +150,16 @@ impl Metrics {
                 "Deliveries that were not made",
                 metrics.undelivered.clone(),
             );
+            registry.register(
+                "events_unhandled",
+                "Events that a filter passed on as they came because it could not do its work",
+                metrics.unhandled.clone(),
+            );
+            registry.register(
+                "component_down",
+                "Whether a component cannot start",
+                metrics.down.clone(),
+            );
         }
         metrics
     }
@@ -181,6 +198,35 @@ impl Metrics {
                 reason,
             })
             .inc();
+    }
+
+    /// Counts one event that a filter passed on as it came because it could not do its work.
+    pub fn pass_unhandled(&self, component: &Arc<str>, reason: &'static str) {
+        let label = Reason {
+            component: Arc::clone(component),
+            reason,
+        };
+        self.unhandled.get_or_create(&label).inc();
+    }
+
+    /// Notes that a component cannot start, and why.
+    pub fn set_down(&self, component: &Arc<str>, error: String) {
+        let label = Component::new(Arc::clone(component));
+        self.down.get_or_create(&label).set(1);
+        self.errors.lock().insert(Arc::clone(component), error);
+    }
+
+    /// Notes that a component has started.
+    pub fn set_up(&self, component: &Arc<str>) {
+        if self.errors.lock().remove(component).is_some() {
+            let label = Component::new(Arc::clone(component));
+            self.down.get_or_create(&label).set(0);
+        }
+    }
+
+    /// The components that cannot start, each with what its last attempt came to.
+    pub fn down(&self) -> BTreeMap<Arc<str>, String> {
+        self.errors.lock().clone()
     }
 
     /// All counters in the Prometheus text format.

@@ -20,7 +20,7 @@ pub(crate) mod supervise;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::async_node::NO_OUTPUT;
+pub(crate) use self::async_node::{NO_OUTPUT, NOT_STARTED};
 pub use self::outlet::Outlet;
 pub use self::plan::{BuiltFilter, FilterPart, GraphError, Part, Plan, Rebuild, SinkPart};
 pub(crate) use self::queue::DEADLINE;

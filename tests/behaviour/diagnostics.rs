@@ -67,6 +67,7 @@ fn json_tells_programs_the_same() {
         let shown = text(&evows(&folder(), &["validate", &case]).stderr);
         let lines = text(&output.stdout);
         assert!(!lines.is_empty(), "{case}");
+        assert!(!lines.contains(SECRET), "{case}: {lines}");
         for line in lines.lines() {
             let object: serde_json::Value = serde_json::from_str(line).unwrap();
             let (severity, code) = (&object["severity"], &object["code"]);

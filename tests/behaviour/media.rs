@@ -121,7 +121,7 @@ async fn content_is_in_the_store_before_the_event_goes_on() {
     let ended = run(store.pipeline("", "media"), &events).await;
     assert!(ended.status.success(), "{}", ended.stderr);
     assert_eq!(ended.stdout.len(), 2, "{:?}", ended.stdout);
-    for (text, folder) in ended.stdout.iter().zip(["loja1", "_.._loja2"]) {
+    for (text, folder) in ended.stdout.iter().zip(["loja1", "=2E.=2Floja2"]) {
         let event: Value = serde_json::from_str(text).unwrap();
         let message = &event["data"]["message"];
         let audio = &message["audioMessage"];

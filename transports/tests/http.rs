@@ -476,6 +476,25 @@ async fn health_says_that_the_server_is_stopping() {
     later.closed().await;
 }
 
+#[tokio::test]
+async fn health_tells_what_is_down_and_this_machine_why() {
+    let trust = |config: &mut ServerConfig| {
+        config.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    };
+    let server = Running::start(Router::new(), trust).await;
+    let down = &server.metrics;
+    down.set_down(&"crm".into(), "no file".to_owned());
+    let mut client = server.connect().await;
+    let why = r#"{"status":"degraded","down":{"crm":"no file"}}"#;
+    assert_eq!(client.ask(OK).await.body, why);
+    let from_afar = OK.replace("host: x", "host: x\r\nx-forwarded-for: 203.0.113.9");
+    let answer = client.ask(from_afar).await;
+    assert_eq!(answer.body, why.replace("\"no file\"", "null"));
+    assert_eq!(answer.status, 200);
+    down.set_up(&"crm".into());
+    assert_eq!(client.ask(OK).await.body, r#"{"status":"ok"}"#);
+}
+
 #[cfg(feature = "tls")]
 mod tls {
     use evows_core::config::TlsConfig;

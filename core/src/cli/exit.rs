@@ -10,7 +10,7 @@ use std::process::ExitCode;
 /// | 1 | something failed: the port is taken, nothing listens at the URL, a file cannot be written, a run to the end failed events (`run`, `run --dry`, `trace`), a test did not pass |
 /// | 2 | the command line is wrong |
 /// | 70 | evows itself is wrong: two plugins share a name, a panic |
-/// | 75 | the shutdown deadline passed with work left: events may be missing downstream |
+/// | 75 | the process stopped with work left, at its deadline or because a filter could not start: events may be missing downstream |
 /// | 78 | the configuration is wrong; nothing was started |
 ///
 /// 70, 75 and 78 are `EX_SOFTWARE`, `EX_TEMPFAIL` and `EX_CONFIG` of sysexits.

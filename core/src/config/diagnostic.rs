@@ -4,9 +4,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
 
+use super::mask::Masked;
 use super::{Problem, Severity};
 
 /// One problem of a configuration file. As JSON its field names are stable.
@@ -32,7 +33,7 @@ pub struct Diagnostic {
     pub expected: Vec<String>,
 }
 
-/// Shows diagnostics as rustc does: code, place, excerpt of `text` and help.
+/// Shows diagnostics as rustc does: code, place, excerpt of `text` and help. Secrets in excerpts are masked.
 pub fn render(diagnostics: &[Diagnostic], text: &str, styled: bool) -> String {
     let renderer = if styled {
         Renderer::styled()
@@ -40,9 +41,10 @@ pub fn render(diagnostics: &[Diagnostic], text: &str, styled: bool) -> String {
         Renderer::plain()
     };
     let renderer = renderer.decor_style(DecorStyle::Ascii);
-    let mut shown = String::new();
+    let (mut shown, masked) = (String::new(), Masked::new(text));
+    let excerpts = masked.text();
     for diagnostic in diagnostics {
-        shown.push_str(&renderer.render(&[diagnostic.group(text)]));
+        shown.push_str(&renderer.render(&[diagnostic.group(&masked, &excerpts)]));
         shown.push_str("\n\n");
     }
     shown
@@ -59,15 +61,19 @@ impl Diagnostic {
         text: &str,
     ) -> Self {
         let start = span.as_ref().map(|span| position(text, span.start));
+        let masked = |message: String| match &span {
+            Some(span) => Masked::new(text).message(&message, span).into_owned(),
+            None => message,
+        };
         Self {
             code: problem.code,
             severity: problem.severity,
-            message: problem.message,
+            message: masked(problem.message),
             file: Arc::clone(file),
             line: start.map(|(line, _)| line),
             column: start.map(|(_, column)| column),
+            help: problem.help.map(masked),
             span,
-            help: problem.help,
             expected: problem.expected,
         }
     }
@@ -83,19 +89,28 @@ impl Diagnostic {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    fn group<'a>(&'a self, text: &'a str) -> Group<'a> {
+    fn group<'a>(&'a self, masked: &Masked<'_>, excerpts: &'a str) -> Group<'a> {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
         let title = level.primary_title(&self.message).id(self.code);
         let mut group = match &self.span {
-            Some(span) => title.element(
-                Snippet::source(text)
-                    .path(&*self.file)
-                    .annotation(AnnotationKind::Primary.span(span.clone())),
-            ),
-            None => title.element(annotate_snippets::Origin::path(&*self.file)),
+            Some(span) => {
+                let span = masked.span(span);
+                let shown = position(excerpts, span.start);
+                let snippet = Snippet::source(excerpts);
+                let snippet = snippet.annotation(AnnotationKind::Primary.span(span));
+                match self.line.zip(self.column) {
+                    // What is masked in front has moved it: the place that is told is the one in the file.
+                    Some((line, column)) if (line, column) != shown => {
+                        let origin = Origin::path(&*self.file).line(line).char_column(column);
+                        title.element(origin).element(snippet)
+                    }
+                    _ => title.element(snippet.path(&*self.file)),
+                }
+            }
+            None => title.element(Origin::path(&*self.file)),
         };
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help));

@@ -20,15 +20,19 @@ pub struct BreakerPolicy {
     pub window: Duration,
     /// For how long it stays open before one attempt is made.
     pub open: Duration,
+    /// What that grows to, twofold with each such attempt that fails; with `None` it stays the same.
+    pub longest: Option<Duration>,
 }
 
-/// The breaker of one destination.
+/// The breaker of one destination. Sinks have it from core; other plugins may keep one of their own.
 #[derive(Debug)]
-pub(crate) struct Breaker {
+pub struct Breaker {
     policy: BreakerPolicy,
     state: State,
     /// Failures since the last success.
     in_a_row: u32,
+    /// For how long it opens the next time.
+    wait: Duration,
     /// What happened in the window, oldest first, in slices of a tenth of it.
     slices: VecDeque<Slice>,
 }
@@ -52,7 +56,8 @@ struct Slice {
 
 /// Whether an attempt may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pass {
+pub enum Pass {
+    /// It may.
     Yes,
     /// One, whose end must be [noted](Breaker::note).
     Probe,
@@ -73,6 +78,7 @@ impl Default for BreakerPolicy {
             failures: 70,
             window: Duration::from_secs(30),
             open: Duration::from_secs(30),
+            longest: None,
         }
     }
 }
@@ -80,17 +86,19 @@ impl Default for BreakerPolicy {
 // === impl Breaker ===
 
 impl Breaker {
-    pub(crate) fn new(policy: BreakerPolicy) -> Self {
+    /// A closed one.
+    pub fn new(policy: BreakerPolicy) -> Self {
         Self {
             policy,
             state: State::Closed,
             in_a_row: 0,
+            wait: policy.open,
             slices: VecDeque::new(),
         }
     }
 
     /// Whether an attempt may be made now. Asking changes nothing.
-    pub(crate) fn pass(&self, now: Instant) -> Pass {
+    pub fn pass(&self, now: Instant) -> Pass {
         match self.state {
             State::Closed => Pass::Yes,
             State::Open { until } if now < until => Pass::NotBefore(until),
@@ -99,19 +107,20 @@ impl Breaker {
         }
     }
 
-    /// Notes that an attempt begins.
-    pub(crate) fn begin(&mut self, now: Instant) {
+    /// Notes that an attempt begins which [may be made](Self::pass).
+    pub fn begin(&mut self, now: Instant) {
         if self.pass(now) == Pass::Probe {
             self.state = State::Probing;
         }
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
+    /// Whether everything passes.
+    pub fn is_closed(&self) -> bool {
         self.state == State::Closed
     }
 
     /// Notes how an attempt ended. `true` when that opened a closed breaker.
-    pub(crate) fn note(&mut self, success: bool, now: Instant) -> bool {
+    pub fn note(&mut self, success: bool, now: Instant) -> bool {
         if self.policy.attempts == 0 {
             return false;
         }
@@ -119,6 +128,7 @@ impl Breaker {
             self.in_a_row = 0;
             if self.state != State::Closed {
                 self.state = State::Closed;
+                self.wait = self.policy.open;
                 self.slices.clear();
             }
         } else {
@@ -141,8 +151,11 @@ impl Breaker {
 
     fn open(&mut self, now: Instant) {
         self.state = State::Open {
-            until: now + self.policy.open,
+            until: now + self.wait,
         };
+        if let Some(longest) = self.policy.longest {
+            self.wait = longest.min(self.wait * 2);
+        }
     }
 
     fn count(&mut self, success: bool, now: Instant) {
@@ -198,6 +211,30 @@ mod tests {
         breaker.begin(again);
         breaker.note(true, again);
         assert_eq!(breaker.pass(again), Pass::Yes);
+    }
+
+    #[test]
+    fn stays_open_for_longer_each_time_a_probe_fails() {
+        let policy = BreakerPolicy {
+            open: Duration::from_secs(1),
+            longest: Some(Duration::from_secs(30)),
+            ..BreakerPolicy::default()
+        };
+        let (mut breaker, mut now) = (Breaker::new(policy), Instant::now());
+        for _ in 0..2 {
+            for _ in 0..10 {
+                breaker.note(false, now);
+            }
+            for seconds in [1, 2, 4, 8, 16, 30, 30] {
+                let until = now + Duration::from_secs(seconds);
+                assert_eq!(breaker.pass(now), Pass::NotBefore(until));
+                now = until;
+                breaker.begin(now);
+                breaker.note(false, now);
+            }
+            breaker.note(true, now);
+            now += BreakerPolicy::default().window;
+        }
     }
 
     #[test]

@@ -479,14 +479,19 @@ async fn connect(
     let id = &**ledger.component();
     loop {
         match AssertUnwindSafe(sink.start()).catch_unwind().await {
-            Ok(Ok(())) => return,
+            Ok(Ok(())) => {
+                ledger.set_up();
+                return;
+            }
             Ok(Err(error)) => {
+                ledger.set_down(&error);
                 let wait = backoff.next();
                 tracing::warn!(sink = id, %error, ?wait, "the sink does not start");
                 tokio::time::sleep(wait).await;
             }
             Err(_) => {
                 tracing::error!(sink = id, "the sink panicked while it started");
+                ledger.set_down("it panicked while it started");
                 *sink = replace(rebuild, ledger, &mut backoff).await;
             }
         }
@@ -500,7 +505,7 @@ async fn replace(
 ) -> Arc<dyn Sink> {
     ledger.restarts.inc();
     tokio::time::sleep(backoff.next()).await;
-    rebuild(again, ledger.component(), backoff).await.into()
+    rebuild(again, ledger, backoff).await.into()
 }
 
 #[cfg(test)]

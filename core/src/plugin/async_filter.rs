@@ -27,7 +27,8 @@ use crate::config::Problem;
 #[async_trait]
 pub trait AsyncFilter: Send + Sync {
     /// Opens what the filter needs. Called before the first event, and again after a back-off as long as it
-    /// fails; events wait meanwhile. Cancel safe: it may be dropped when the process stops.
+    /// fails; events wait meanwhile, and `/healthz` tells of the error. When the process stops there is one last attempt,
+    /// and then they fail with the reason `not_started`. Cancel safe: it may be dropped when the process stops.
     async fn start(&self) -> Result<(), BoxError> {
         Ok(())
     }

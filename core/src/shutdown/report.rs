@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::Outcome;
 use crate::registry::Kind;
-use crate::topology::DEADLINE;
 use crate::topology::ledger::Ledger;
+use crate::topology::{DEADLINE, NOT_STARTED};
 
 /// The counts of every component, in the order of the flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,11 +62,11 @@ impl Report {
         counts.sum()
     }
 
-    /// Events that the deadline ended.
+    /// Events that were given up because the process stopped.
     pub fn abandoned(&self) -> u64 {
         let ended = self.lines.iter().flat_map(|line| &line.ended);
         ended
-            .filter(|(_, reason, _)| *reason == DEADLINE)
+            .filter(|(_, reason, _)| *reason == DEADLINE || *reason == NOT_STARTED)
             .map(|(_, _, events)| events)
             .sum()
     }

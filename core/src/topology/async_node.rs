@@ -25,9 +25,13 @@ use super::supervise::rebuild;
 use crate::Event;
 use crate::delivery::retry::{Backoff, RESTART};
 use crate::plugin::{AsyncFilter, BuildError, Emitter, Filter, Limits, Verdict};
+use crate::shutdown::Shutdown;
 
 /// The reason of events that were answered with no event at all.
 pub(crate) const NO_OUTPUT: &str = "no_output";
+
+/// The reason of events for which the filter would have had to start while the process stopped.
+pub(crate) const NOT_STARTED: &str = "not_started";
 
 /// The verdicts on the events that the node is given next, in their order.
 type Verdicts = Arc<Mutex<VecDeque<Verdict>>>;
@@ -48,6 +52,10 @@ pub(crate) struct AsyncNode {
     done: VecDeque<Verdict>,
     /// How often the filter was built: a panic of an earlier one says nothing about this one.
     built: usize,
+    /// Given when the process stops: then nobody waits any more for a filter that cannot start.
+    stopping: Shutdown,
+    /// It could not start before the process stopped.
+    given_up: bool,
 }
 
 /// A call, on a task of its own: it goes on while this one waits for a full queue, and ends when this is dropped.
@@ -79,6 +87,7 @@ impl AsyncNode {
         rebuild: Rebuild<BuiltFilter>,
         outputs: Vec<Output>,
         ledger: Arc<Ledger>,
+        stopping: Shutdown,
     ) -> (Self, Node) {
         let verdicts = Verdicts::default();
         let shared = Arc::clone(&verdicts);
@@ -98,6 +107,8 @@ impl AsyncNode {
             at_work: FuturesOrdered::new(),
             done: VecDeque::new(),
             built: 0,
+            stopping,
+            given_up: false,
         };
         (this, node)
     }
@@ -182,7 +193,11 @@ impl AsyncNode {
     /// One call, bounded in time.
     fn apply(&self, event: Event) -> Call {
         let (filter, limit) = (Arc::clone(&self.filter), self.limits.timeout);
+        let given_up = self.given_up;
         let call = async move {
+            if given_up {
+                return Verdict::Fail(NOT_STARTED);
+            }
             match tokio::time::timeout(limit, filter.apply(&event)).await {
                 Ok(verdict) => verdict,
                 Err(_) => filter.timed_out(&event),
@@ -198,33 +213,66 @@ impl AsyncNode {
     async fn replace(&mut self) {
         tracing::error!(filter = &*self.id, "the filter panicked and is built again");
         self.ledger.restarts.inc();
-        let built = rebuild(&mut self.rebuild, &self.id, &mut self.backoff).await;
-        if let BuiltFilter::Async(filter) = built {
+        self.built += 1;
+        let rebuilt = rebuild(&mut self.rebuild, &self.ledger, &mut self.backoff);
+        let rebuilt = tokio::select! {
+            // First, so that it is tried once even when the process stops.
+            biased;
+            built = rebuilt => built,
+            () = self.stopping.started() => {
+                self.given_up = true;
+                return;
+            }
+        };
+        if let BuiltFilter::Async(filter) = rebuilt {
             self.limits = limits(&*filter);
             self.filter = filter;
         }
-        self.built += 1;
         self.start().await;
     }
 
-    /// Starts the filter, however long that takes.
+    /// Starts the filter, however long that takes; when the process stops, there is one last attempt.
     async fn start(&mut self) {
         loop {
+            let mut is_last = self.stopping.is_started();
             let started = AssertUnwindSafe(self.filter.start()).catch_unwind();
-            let error = match started.await {
-                Ok(Ok(())) => break,
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "it panicked".to_owned(),
+            let overdue = async {
+                self.stopping.started().await;
+                tokio::time::sleep(self.limits.timeout).await;
             };
+            let hangs = async {
+                tokio::time::sleep(self.limits.timeout).await;
+                self.ledger.set_down("it takes long to start");
+                std::future::pending::<String>().await
+            };
+            let error = tokio::select! {
+                biased;
+                started = started => match started {
+                    Ok(Ok(())) => break,
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => "it panicked".to_owned(),
+                },
+                () = overdue => {
+                    is_last = true;
+                    "it did not start in time".to_owned()
+                }
+                never = hangs => never,
+            };
+            self.ledger.set_down(&error);
+            let filter = &*self.id;
+            if is_last {
+                tracing::error!(filter, error, "the filter cannot start; its events fail");
+                self.given_up = true;
+                return;
+            }
             let wait = self.backoff.next();
-            tracing::error!(
-                filter = &*self.id,
-                error,
-                ?wait,
-                "the filter cannot start; events wait"
-            );
-            tokio::time::sleep(wait).await;
+            tracing::error!(filter, error, ?wait, "the filter cannot start; events wait");
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.stopping.started() => {}
+            }
         }
+        self.ledger.set_up();
         self.backoff.reset();
     }
 }

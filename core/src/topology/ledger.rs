@@ -67,6 +67,16 @@ impl Ledger {
         self.buffered.set(i64::try_from(events).unwrap_or(i64::MAX));
     }
 
+    /// Notes that the component cannot start, and why.
+    pub(crate) fn set_down(&self, error: impl fmt::Display) {
+        self.metrics.set_down(&self.component, error.to_string());
+    }
+
+    /// Notes that the component has started.
+    pub(crate) fn set_up(&self) {
+        self.metrics.set_up(&self.component);
+    }
+
     /// The counter of events that ended here like this.
     pub(crate) fn ending(&self, outcome: Outcome, reason: &'static str) -> Counter {
         let mut ended = self.ended.lock();

@@ -183,6 +183,7 @@ impl Node {
                     );
                 }
                 self.health = Health::Sound;
+                self.ledger.set_up();
                 self.backoff.reset();
             }
             failed => {
@@ -197,6 +198,7 @@ impl Node {
                             .unwrap_or_default()
                     },
                 );
+                self.ledger.set_down(&error);
                 tracing::error!(filter = &*id, %error, ?wait, "the filter cannot be built again");
             }
         }

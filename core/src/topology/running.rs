@@ -109,7 +109,7 @@ impl Plan {
                 let part = filters[filter].take();
                 let part = part.expect("a filter runs in one segment").part;
                 let ledger = Arc::clone(&filter_ledgers[filter]);
-                let (node, task) = node(part, outputs, ledger);
+                let (node, task) = node(part, outputs, ledger, &running.shutdown);
                 // The graph puts an async filter in front of its segment.
                 front = front.take().or(task);
                 node
@@ -154,6 +154,7 @@ fn node(
     part: Part<BuiltFilter>,
     outputs: Vec<Output>,
     ledger: Arc<Ledger>,
+    stopping: &Shutdown,
 ) -> (Node, Option<AsyncNode>) {
     match part.built {
         BuiltFilter::Inline(built) => {
@@ -161,7 +162,14 @@ fn node(
             (node, None)
         }
         BuiltFilter::Async(built) => {
-            let (task, node) = AsyncNode::new(part.id, built, part.rebuild, outputs, ledger);
+            let (task, node) = AsyncNode::new(
+                part.id,
+                built,
+                part.rebuild,
+                outputs,
+                ledger,
+                stopping.clone(),
+            );
             (node, Some(task))
         }
     }

@@ -15,16 +15,21 @@ use crate::delivery::retry::{Backoff, RESTART};
 use crate::plugin::Source;
 use crate::shutdown::Shutdown;
 
-/// Builds a component until that succeeds.
-pub(crate) async fn rebuild<T>(rebuild: &mut Rebuild<T>, id: &str, backoff: &mut Backoff) -> T {
+/// Builds a component until that succeeds. Until then it counts as down. Cancel safe.
+pub(crate) async fn rebuild<T>(
+    rebuild: &mut Rebuild<T>,
+    ledger: &Ledger,
+    backoff: &mut Backoff,
+) -> T {
     loop {
         let error = match catch_unwind(AssertUnwindSafe(&mut *rebuild)) {
             Ok(Ok(built)) => return built,
             Ok(Err(error)) => error.to_string(),
             Err(_) => "its build panicked".to_owned(),
         };
-        let wait = backoff.next();
-        tracing::error!(component = id, error, ?wait, "cannot be built again");
+        ledger.set_down(&error);
+        let (component, wait) = (&**ledger.component(), backoff.next());
+        tracing::error!(component, error, ?wait, "cannot be built again");
         tokio::time::sleep(wait).await;
     }
 }
@@ -64,6 +69,7 @@ pub(crate) async fn supervise(
                 backoff.reset();
             }
             ledger.restarts.inc();
+            ledger.set_down(&error);
             let wait = backoff.next();
             tracing::error!(
                 source = &*part.id,
@@ -77,8 +83,9 @@ pub(crate) async fn supervise(
             }
             tokio::select! {
                 () = shutdown.started() => return,
-                built = rebuild(&mut part.rebuild, &part.id, &mut backoff) => source = built,
+                built = rebuild(&mut part.rebuild, &ledger, &mut backoff) => source = built,
             }
+            ledger.set_up();
         }
     };
     let ended = cut.run_until_cancelled(running).await.is_some();

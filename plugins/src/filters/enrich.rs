@@ -27,10 +27,16 @@
 //!
 //! # HTTP
 //!
-//! `{key}` in the URL becomes the key, percent-encoded. An answer with a status of 2xx must have a JSON body of 1 MiB at most, of which
+//! `{key}` in the URL becomes the key, percent-encoded: in a path it is one part, `%2F` for a slash. A key that servers might take for another
+//! path all the same is not asked for, and not found: one that makes a part `.` or `..`, with its slashes read as such, and one that
+//! begins or ends with a slash or has two in a row (`\` counts as `/`). An empty key is not found either. A server that reads `%2F` as `/` before it looks for a route
+//! is better asked in the query, `?id={key}`, where every other key is sent. An answer with a status of 2xx must have a JSON body of 1 MiB at most, of which
 //! `pick` may choose a part. 404, 410, 204 and `null` mean that there is nothing. Everything else, redirects and answers that take
 //! longer than `timeout` included, is an error. Nothing is tried again here: with `on_error = "fail"` the source is told,
 //! and Evolution, for one, then posts the event again.
+//!
+//! A service that does not answer five times in a row (no connection, or no answer within `timeout`) is left alone for a second: events whose key is not
+//! remembered do at once as `on_error` says. Then one event tries again, and as long as that fails the wait doubles, up to 30 seconds.
 //!
 //! What was found is remembered for `ttl`, that there is nothing for `missing_ttl`, and an error not at all. Events that ask for the same key at
 //! once cause one request. `cache` bounds what is remembered, in bytes.
@@ -43,6 +49,9 @@
 //! | the key is not found | `on_missing` | `not_found` |
 //! | the service cannot be asked, or answers with an error | `on_error` | `lookup_failed` |
 //! | it takes too long | `on_error` | `timeout` |
+//! | it is left alone because it does not answer | `on_error` | `left_alone` |
+//!
+//! Events that fail or are discarded are counted with the reason, and those that pass are in `evows_events_unhandled_total`.
 
 mod lookup;
 mod table;
@@ -65,10 +74,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use self::lookup::{Lookup, Template};
+use self::lookup::{Lookup, Template, Unanswered};
 use self::table::Table;
-use super::fallback::Fallback;
-use super::outage::Outage;
+use super::fallback::{Fallback, Fallbacks};
+use super::outage::{LEFT_ALONE, Outage, What};
 use super::path::{Path, Place};
 use super::{attached, set};
 
@@ -142,8 +151,8 @@ pub struct Enrich {
     from: From,
     on_missing: Fallback,
     on_error: Fallback,
+    fallbacks: Fallbacks,
     limits: Limits,
-    outage: Outage,
 }
 
 /// Where things are looked up.
@@ -217,7 +226,14 @@ impl AsyncFilterPlugin for Enrich {
                 key: config.file_key,
                 read: OnceLock::new(),
             },
-            (None, None, Some(http)) => From::Http(Box::new(Lookup::new(http, cx.environment())?)),
+            (None, None, Some(http)) => {
+                let what = What {
+                    failed: "a lookup failed",
+                    works: "lookups work again",
+                };
+                let outage = Outage::new(cx.id(), what, config.timeout.0);
+                From::Http(Box::new(Lookup::new(http, cx.environment(), outage)?))
+            }
             (None, None, None) => {
                 return Err(BuildError::new(
                     "there is no `table`, no `file` and no `http`",
@@ -230,11 +246,11 @@ impl AsyncFilterPlugin for Enrich {
             from,
             on_missing: config.on_missing,
             on_error: config.on_error,
+            fallbacks: Fallbacks::new(cx),
             limits: Limits {
                 concurrency: config.concurrency,
                 timeout: config.timeout.0,
             },
-            outage: Outage::new(cx.id()),
         })
     }
 }
@@ -257,28 +273,29 @@ impl AsyncFilter for Enrich {
 
     async fn apply(&self, event: &Event) -> Verdict {
         let Some(key) = self.key_of(event) else {
-            return self.on_missing.verdict("no_key");
+            return self.fallbacks.verdict(self.on_missing, "no_key");
         };
         match &self.from {
             From::Table(table) => self.put(event, table.get(&key)),
             From::File { read, .. } => self.put(event, read.get().and_then(|it| it.get(&key))),
             From::Http(lookup) => match lookup.find(&key).await {
-                Ok(found) => {
-                    self.outage.over("lookups work again");
-                    self.put(event, found.as_deref())
-                }
-                Err(error) => {
-                    self.outage.failed("a lookup failed", &error);
-                    self.on_error.verdict("lookup_failed")
-                }
+                Ok(found) => self.put(event, found.as_deref()),
+                Err(error) => self.fallbacks.verdict(
+                    self.on_error,
+                    match error {
+                        Unanswered::Failed => "lookup_failed",
+                        Unanswered::LeftAlone => LEFT_ALONE,
+                    },
+                ),
             },
         }
     }
 
     fn timed_out(&self, _event: &Event) -> Verdict {
-        self.outage
-            .failed("a lookup failed", &"there is no answer in time");
-        self.on_error.verdict("timeout")
+        if let From::Http(lookup) = &self.from {
+            lookup.outage().failed(&"there is no answer in time");
+        }
+        self.fallbacks.verdict(self.on_error, "timeout")
     }
 
     /// Tables are.
@@ -310,7 +327,7 @@ impl Enrich {
     /// Puts what was found into the envelope.
     fn put(&self, event: &Event, found: Option<&Value>) -> Verdict {
         let Some(found) = found else {
-            return self.on_missing.verdict("not_found");
+            return self.fallbacks.verdict(self.on_missing, "not_found");
         };
         match self.target.place(event.document()) {
             Place::Blocked => return Verdict::Pass,

@@ -1,6 +1,9 @@
 //! What becomes of an event for which a filter cannot do its work.
 
-use evows_core::plugin::Verdict;
+use std::sync::Arc;
+
+use evows_core::metrics::Metrics;
+use evows_core::plugin::{BuildContext, Verdict};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -17,14 +20,30 @@ pub enum Fallback {
     Pass,
 }
 
-// === impl Fallback ===
+/// Turns fallbacks into verdicts, and counts those that core does not: of an event that passes it sees no reason.
+pub(super) struct Fallbacks {
+    filter: Arc<str>,
+    metrics: Metrics,
+}
 
-impl Fallback {
-    pub(super) fn verdict(self, reason: &'static str) -> Verdict {
-        match self {
-            Self::Fail => Verdict::Fail(reason),
-            Self::Discard => Verdict::Discard(reason),
-            Self::Pass => Verdict::Pass,
+// === impl Fallbacks ===
+
+impl Fallbacks {
+    pub(super) fn new(cx: &BuildContext) -> Self {
+        Self {
+            filter: cx.id().into(),
+            metrics: cx.metrics().clone(),
+        }
+    }
+
+    pub(super) fn verdict(&self, fallback: Fallback, reason: &'static str) -> Verdict {
+        match fallback {
+            Fallback::Fail => Verdict::Fail(reason),
+            Fallback::Discard => Verdict::Discard(reason),
+            Fallback::Pass => {
+                self.metrics.pass_unhandled(&self.filter, reason);
+                Verdict::Pass
+            }
         }
     }
 }

@@ -15,7 +15,8 @@
 //! Inside of `message`, `editedMessage`, `quotedMessage` and `contextInfo`, wherever these are in `data` (contract 1.4 and 1.5):
 //!
 //! - the text `base64`, which Evolution adds to media messages, and the texts `jpegThumbnail`, `pngThumbnail`, `thumbnail`,
-//!   `streamingSidecar` and `scansSidecar`, where they are base64;
+//!   `streamingSidecar` and `scansSidecar`, where they are base64: in either alphabet (`+/` or `-_`), with or without padding, with line
+//!   breaks and spaces in it or none, and behind `data:image/png;base64,` or not;
 //! - byte fields as indexed objects, `{"0":1,"1":255}`, or as Node writes them, `{"type":"Buffer","data":[1,255]}`;
 //! - attachments that travel beside the envelope.
 //!
@@ -28,19 +29,40 @@
 //! | `"cap"` | the same, but `max_size` must be set |
 //! | `"offload"` | it is stored, and its place is taken by `{"path":"...","url":"...","size":48213,"sha256":"...","mimetype":"image/jpeg"}` |
 //!
-//! `url` is there with `public_url`, or with `presign` of `s3`. With it, `mediaUrl` is set beside a `base64`, unless it is there: that is where
+//! `url` is there with `public_url`, or with `presign` of `s3`. With it, `mediaUrl` is set beside a `base64`, where there is none or `null`: that is where
 //! Evolution's own store puts the address. An event without content keeps its bytes.
+//!
+//! # Its type
+//!
+//! The type is the `mimetype` of the message, or the one in front of base64. Without either it is told by how the content begins:
+//! JPEG, PNG, WebP, GIF, MP4, Ogg, MP3 with tags, PDF and zip are known (an Office file begins as zip does, and is taken for that). It is what `mimetype` of
+//! a reference says.
+//!
+//! `{ext}`, and the type that an object of `s3` is stored with, are those of the type where it is one of these, and `bin` and
+//! `application/octet-stream` otherwise, so that a browser does not run what somebody sent:
+//!
+//! | | |
+//! |---|---|
+//! | pictures | JPEG, PNG, WebP, GIF, HEIC |
+//! | videos | MP4, 3GP, `QuickTime`, `WebM` |
+//! | sounds | Ogg, MP3, M4A, AAC, AMR, WAV |
+//! | documents | PDF, zip; Word, Excel and `PowerPoint`, of both kinds (`doc`, `docx` and so on) |
 //!
 //! # Where it is stored
 //!
 //! In `folder`, or in the bucket of `s3`, under the name that `path` makes: `{instance}`, `{event}`, `{date}` (the day of arrival, UTC),
 //! `{sha256}` of the content, and `{ext}`, which goes by the type. In instance and event, what is neither a letter, a digit, `-`, `_` nor
-//! `.` becomes `_`, and so does a dot in front, so that no event gets out of the folder. The same content has the same name: storing it twice
+//! `.` is written as its bytes, `=20` for a space, and so is a dot in front: no event gets out of the folder, and no two instances share one. What
+//! is longer than 64 bytes then is cut, and ends in `==` and a hash of all of it. The same content has the same name: storing it twice
 //! changes nothing. Files are written beside their place and then renamed. Nothing is ever deleted: that is for the bucket's lifecycle rules, or for a
 //! job that removes old days.
 //!
 //! An event goes on only when all of its content is stored. If that fails, the event does as `on_error` says: `"fail"` tells its source,
-//! and Evolution posts it again; `"pass"` leaves the content in it. There is nothing in between, and no try again here.
+//! and Evolution posts it again; `"pass"` leaves the content in it. There is nothing in between, and no try again here. What cannot be read does as
+//! `on_unreadable` says: it would be no better if it came again, so it passes as it is unless the file says otherwise.
+//!
+//! A store that does not answer five times in a row (no connection, or not stored within `timeout`) is left alone for a second: events with content do at once as
+//! `on_error` says. Then one event tries again, and as long as that fails the wait doubles, up to 30 seconds.
 //!
 //! # S3
 //!
@@ -60,17 +82,19 @@
 //! ```
 //!
 //! Objects are put with one request each, signed with Signature Version 4, as AWS, `MinIO`, R2 and others know it. `style = "path"`, the default, puts the bucket
-//! into the path, `"virtual_host"` into the host. The type that an object is stored with is the message's if it is one of a picture, a sound, a
-//! video or a PDF, and `application/octet-stream` otherwise, so that a browser does not run what somebody sent.
+//! into the path, `"virtual_host"` into the host.
 //!
 //! # What may go wrong
 //!
-//! | reason | |
-//! |---|---|
-//! | `store_failed` | the folder or the store does not take it |
-//! | `timeout` | it takes longer than `timeout` |
-//! | `not_base64` | a `base64` to be stored is none |
-//! | `unreadable` | the envelope is nested more than 127 deep, or has a number that no double holds, such as `1e400` |
+//! | | what happens | reason |
+//! |---|---|---|
+//! | the folder or the store does not take it | `on_error` | `store_failed` |
+//! | it takes longer than `timeout` | `on_error` | `timeout` |
+//! | the store is left alone because it does not answer | `on_error` | `left_alone` |
+//! | a `base64` to be stored is none | `on_unreadable` | `not_base64` |
+//! | the envelope is nested more than 127 deep, or has a number that no double holds, such as `1e400` | `on_unreadable` | `unreadable` |
+//!
+//! Events that fail or are discarded are counted with the reason, and those that pass are in `evows_events_unhandled_total`.
 
 mod find;
 mod names;
@@ -96,10 +120,10 @@ use serde_json::{Map, Value};
 
 use self::find::{Content, NotBase64, Step};
 use self::names::Template;
-use self::store::{Folder, Store, StoreError};
+use self::store::{Folder, Store};
 use super::attached;
-use super::fallback::Fallback;
-use super::outage::Outage;
+use super::fallback::{Fallback, Fallbacks};
+use super::outage::{LEFT_ALONE, Outage, What};
 
 #[cfg(feature = "s3")]
 pub use self::s3::{S3, Style};
@@ -126,6 +150,8 @@ pub struct Config {
     pub public_url: Option<String>,
     /// What happens to an event whose content cannot be stored: `"fail"`, `"discard"` or `"pass"`.
     pub on_error: Fallback,
+    /// What happens to an event that cannot be read, or whose content cannot: `"pass"`, `"discard"` or `"fail"`.
+    pub on_unreadable: Fallback,
     /// Time that storing the content of one event may take.
     pub timeout: Period,
     /// Events whose content is stored at once. They leave in their order.
@@ -152,6 +178,8 @@ pub struct Media {
     path: Template,
     public_url: Option<String>,
     on_error: Fallback,
+    on_unreadable: Fallback,
+    fallbacks: Fallbacks,
     limits: Limits,
     outage: Outage,
 }
@@ -164,12 +192,13 @@ struct Ready {
 }
 
 /// Why an event keeps its content.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 enum Failure {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    NotBase64(#[from] NotBase64),
+    /// The store did not take it.
+    Store,
+    /// It was not asked to.
+    LeftAlone,
+    NotBase64(NotBase64),
 }
 
 register_async_filter!(
@@ -202,11 +231,19 @@ impl AsyncFilterPlugin for Media {
             path,
             public_url: config.public_url,
             on_error: config.on_error,
+            on_unreadable: config.on_unreadable,
+            fallbacks: Fallbacks::new(cx),
             limits: Limits {
                 concurrency: config.concurrency,
                 timeout: config.timeout.0,
             },
-            outage: Outage::new(cx.id()),
+            outage: {
+                let what = What {
+                    failed: "content is not stored",
+                    works: "content is stored again",
+                };
+                Outage::new(cx.id(), what, config.timeout.0)
+            },
         })
     }
 }
@@ -226,27 +263,25 @@ impl AsyncFilter for Media {
             return Verdict::Pass;
         }
         if !attached::is_readable(event) {
-            return self.on_error.verdict("unreadable");
+            return self.fallbacks.verdict(self.on_unreadable, "unreadable");
         }
         let Some(store) = self.store.as_deref() else {
             return self.strip(event);
         };
         match self.offload(store, event).await {
             Ok(verdict) => verdict,
-            Err(failure) => {
-                self.outage.failed("content is not stored", &failure);
-                self.on_error.verdict(match failure {
-                    Failure::Store(_) => "store_failed",
-                    Failure::NotBase64(_) => "not_base64",
-                })
+            Err(Failure::Store) => self.fallbacks.verdict(self.on_error, "store_failed"),
+            Err(Failure::LeftAlone) => self.fallbacks.verdict(self.on_error, LEFT_ALONE),
+            Err(Failure::NotBase64(error)) => {
+                tracing::debug!(%error, "content cannot be read");
+                self.fallbacks.verdict(self.on_unreadable, "not_base64")
             }
         }
     }
 
     fn timed_out(&self, _event: &Event) -> Verdict {
-        self.outage
-            .failed("content is not stored", &"it is not stored in time");
-        self.on_error.verdict("timeout")
+        self.outage.failed(&"it is not stored in time");
+        self.fallbacks.verdict(self.on_error, "timeout")
     }
 
     /// Where nothing is stored.
@@ -279,12 +314,21 @@ impl Media {
         let Some(ready) = self.prepare(event).await? else {
             return Ok(Verdict::Pass);
         };
+        let attempt = self.outage.attempt().ok_or(Failure::LeftAlone)?;
         for one in &ready {
             let content_type = names::content_type(&one.content.mimetype);
             let bytes = one.content.bytes.clone();
-            store.put(&one.name, bytes, content_type).await?;
+            let put = attempt.make(store.put(&one.name, bytes, content_type));
+            if let Err(error) = put.await.ok_or(Failure::LeftAlone)? {
+                if error.is_silence() {
+                    attempt.failed(&error);
+                } else {
+                    attempt.refused(&error);
+                }
+                return Err(Failure::Store);
+            }
         }
-        self.outage.over("content is stored again");
+        attempt.worked();
         let edited = attached::edit(event.clone(), |document| {
             for one in &ready {
                 self.refer(document, one, store);
@@ -309,7 +353,7 @@ impl Media {
             ready.collect::<Result<Vec<_>, NotBase64>>()
         });
         let ready = match prepared.await {
-            Ok(ready) => ready?,
+            Ok(ready) => ready.map_err(Failure::NotBase64)?,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         Ok((!ready.is_empty()).then_some(ready))
@@ -334,8 +378,10 @@ impl Media {
             && last == find::BASE64
             && let Some(Value::Object(message)) = find::at(document, steps)
         {
-            let place = message.entry("mediaUrl");
-            place.or_insert(url.into());
+            let place = message.entry("mediaUrl").or_insert(Value::Null);
+            if place.is_null() {
+                *place = url.into();
+            }
         }
     }
 }
@@ -353,6 +399,8 @@ impl Default for Config {
             path: "{instance}/{date}/{sha256}.{ext}".to_owned(),
             public_url: None,
             on_error: Fallback::default(),
+            // It cannot be read however often it comes.
+            on_unreadable: Fallback::Pass,
             // Less than a webhook source waits for: its sender would send the event again.
             timeout: Period::seconds(10),
             concurrency: NonZeroUsize::new(8).expect("8 is not 0"),

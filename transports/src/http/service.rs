@@ -1,5 +1,6 @@
 //! Answers one request: finds the route, and sees to what every route has in common.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 
@@ -9,7 +10,7 @@ use axum::http::header::{ORIGIN, UPGRADE};
 use axum::http::{Method, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use evows_core::Shutdown;
-use evows_core::http::{Routes, error_response};
+use evows_core::http::{Peer, Routes, error_response};
 use evows_core::metrics::Metrics;
 use futures_util::FutureExt;
 use hyper::body::Incoming;
@@ -65,7 +66,7 @@ impl Service {
     async fn route(&self, request: Request<Body>) -> Response {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         if uri.path() == HEALTH && matches!(method, Method::GET | Method::HEAD) {
-            return self.health();
+            return self.health(request.extensions().get());
         }
         let Some(router) = self.routes.find(uri.path()) else {
             return not_found(&method, &uri);
@@ -84,13 +85,23 @@ impl Service {
         }
     }
 
-    fn health(&self) -> Response {
+    fn health(&self, peer: Option<&Peer>) -> Response {
         if self.routes.is_stopping() || self.shutdown.is_started() {
             let body = Json(json!({ "status": "stopping" }));
-            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
-        } else {
-            Json(json!({ "status": "ok" })).into_response()
+            return (StatusCode::SERVICE_UNAVAILABLE, body).into_response();
         }
+        let down = self.metrics.down();
+        if down.is_empty() {
+            return Json(json!({ "status": "ok" })).into_response();
+        }
+        // Errors name files and addresses: they are for this machine.
+        let is_told = peer.is_some_and(|peer| peer.client.is_loopback());
+        let down = down
+            .iter()
+            .map(|(id, error)| (&**id, is_told.then_some(&**error)));
+        let down: BTreeMap<_, _> = down.collect();
+        // No error of the server's: clients are served, and another start would not bring back a file that is missing.
+        Json(json!({ "status": "degraded", "down": down })).into_response()
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::parts::{Deed, Fate, Pace, filter, input, number, paced, sink, source};
 use crate::metrics::Metrics;
-use crate::plugin::{AsyncFilter, BoxError, Limits, Verdict};
+use crate::plugin::{AsyncFilter, BoxError, BuildError, Limits, Verdict};
 use crate::topology::{BuiltFilter, FilterPart, Part, Plan, Running};
 use crate::{Event, Outcome, Report, Shutdown};
 
@@ -120,11 +120,9 @@ async fn events_are_worked_on_at_once_and_leave_in_their_order() {
     };
     let behind = filter("behind", Deed::FailFifth, vec![input("counting")]);
     let (plan, receipts, log) = chain(vec![counting, behind]);
-    let report = drain(
-        plan.start(&Metrics::new()).unwrap(),
-        Duration::from_hours(1),
-    )
-    .await;
+    let mut running = plan.start(&Metrics::new()).unwrap();
+    running.drained().await;
+    let report = drain(running, Duration::from_hours(1)).await;
     let numbers: Vec<_> = log.lock().iter().map(|(_, n)| *n).collect();
     assert_eq!(numbers, [1, 2, 4, 7, 8, 11, 13, 14, 16, 17, 19]);
     assert_eq!(calls.most.load(Ordering::Relaxed), 4);
@@ -219,4 +217,125 @@ async fn calls_go_on_while_a_full_sink_holds_up_what_is_done() {
     assert_eq!(report.line("many").unwrap().ended, []);
     assert_eq!(log.lock().len(), 1000);
     assert_eq!(outcome(&receipts).await, Outcome::Delivered);
+}
+
+/// How a filter fails to start.
+#[derive(Clone, Copy)]
+enum Fails {
+    AtOnce,
+    Hangs,
+}
+
+#[async_trait]
+impl AsyncFilter for Fails {
+    async fn start(&self) -> Result<(), BoxError> {
+        match self {
+            Self::AtOnce => Err("there is no file".into()),
+            Self::Hangs => std::future::pending().await,
+        }
+    }
+
+    async fn apply(&self, _event: &Event) -> Verdict {
+        unreachable!("it never starts")
+    }
+}
+
+/// Twenty events through a filter whose first build may be another one.
+fn failing(first: BuiltFilter, fails: Option<Fails>) -> (Plan, super::parts::Receipts) {
+    let rebuild = move || match fails {
+        Some(fails) => Ok(BuiltFilter::Async(Arc::new(fails))),
+        None => Err(BuildError::new("there is no such file")),
+    };
+    let (plan, receipts, _) = chain(vec![FilterPart {
+        part: Part {
+            id: "fails".into(),
+            built: first,
+            rebuild: Box::new(rebuild),
+        },
+        inputs: vec![input("in")],
+        ports: Vec::new(),
+    }]);
+    (plan, receipts)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_that_cannot_start_is_told_of_and_holds_up_no_stop() {
+    let panics = || {
+        paced("fails", Deed::PanicSeventh, Pace::Async, vec![])
+            .part
+            .built
+    };
+    let built = |fails| BuiltFilter::Async(Arc::new(fails));
+    let limit = Limits::default().timeout;
+    for (first, again, error, within, failed) in [
+        (
+            built(Fails::AtOnce),
+            None,
+            "there is no file",
+            Duration::ZERO,
+            vec![(Outcome::Failed, "not_started", 20)],
+        ),
+        (
+            built(Fails::Hangs),
+            None,
+            "it takes long to start",
+            limit,
+            vec![(Outcome::Failed, "not_started", 20)],
+        ),
+        (
+            panics(),
+            Some(Fails::AtOnce),
+            "there is no file",
+            Duration::ZERO,
+            vec![
+                (Outcome::Failed, "not_started", 10),
+                (Outcome::Failed, "panic", 1),
+            ],
+        ),
+        (
+            panics(),
+            None,
+            "there is no such file",
+            Duration::ZERO,
+            vec![
+                (Outcome::Failed, "not_started", 10),
+                (Outcome::Failed, "panic", 1),
+            ],
+        ),
+    ] {
+        let (plan, receipts) = failing(first, again);
+        let metrics = Metrics::new();
+        let mut running = plan.start(&metrics).unwrap();
+        running.ended().await;
+        // Long enough for some attempts.
+        tokio::time::sleep(Duration::from_mins(2)).await;
+        assert_eq!(metrics.down()["fails"], error);
+        let down = r#"evows_component_down{component="fails"} 1"#;
+        assert!(metrics.encode().contains(down));
+        let begun = Instant::now();
+        let report = drain(running, Duration::from_hours(1)).await;
+        assert_eq!(begun.elapsed(), within);
+        assert!(!report.cut);
+        assert_eq!(report.line("fails").unwrap().ended, failed);
+        assert_eq!(outcome(&receipts).await, Outcome::Failed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_that_starts_after_all_is_up() {
+    let calls = Arc::new(Calls::default());
+    let counting = BuiltFilter::Async(Arc::new(Counting(calls)));
+    let (plan, _) = failing(counting, None);
+    let metrics = Metrics::new();
+    let mut running = plan.start(&metrics).unwrap();
+    while metrics.down().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    running.drained().await;
+    assert!(metrics.down().is_empty());
+    assert!(
+        metrics
+            .encode()
+            .contains(r#"evows_component_down{component="fails"} 0"#)
+    );
 }

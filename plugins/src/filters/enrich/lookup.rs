@@ -17,7 +17,8 @@ use quick_cache::sync::Cache;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::client::{Exchange, Http as Client, Network, Take, Trust};
+use crate::client::{Answer, Exchange, Http as Client, Network, Take, Trust};
+use crate::filters::outage::Outage;
 use crate::filters::path::Path;
 
 use super::Http;
@@ -32,6 +33,9 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
+/// What stands between the parts of a path, on Windows, too.
+const SLASHES: [char; 2] = ['/', '\\'];
+
 /// The largest answer, in bytes.
 const MOST: usize = 1024 * 1024;
 
@@ -40,7 +44,11 @@ const ENTRY: usize = 256;
 
 /// A URL with places for the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Template(String);
+pub(super) struct Template {
+    url: String,
+    /// Its path, if the key is in that.
+    path: Option<String>,
+}
 
 /// Why text is no template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +63,8 @@ pub(super) enum BadTemplate {
     NoKey,
     #[error("the URL has `{{key}}` in its host, which an event must not choose")]
     KeyInHost,
+    #[error("the URL's path has a part `.` or `..`")]
+    Dots,
 }
 
 /// A service and its cache.
@@ -65,13 +75,23 @@ pub(super) struct Lookup {
     ttl: Duration,
     missing_ttl: Duration,
     network: Network,
+    outage: Outage,
     /// There once the filter has started.
     client: OnceLock<Arc<dyn Exchange>>,
     answers: Cache<String, Entry, Weight>,
 }
 
 /// What was found, if anything.
-type Found = Result<Option<Arc<Value>>, Arc<str>>;
+type Found = Result<Option<Arc<Value>>, Unanswered>;
+
+/// Why it is not known whether there is anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unanswered {
+    /// The service said so, or nothing.
+    Failed,
+    /// It was not asked.
+    LeftAlone,
+}
 
 /// What is remembered of one lookup.
 #[derive(Clone)]
@@ -120,7 +140,14 @@ impl Template {
         if !behind.contains(KEY) {
             return Err(BadTemplate::NoKey);
         }
-        let template = Self(url.to_owned());
+        let path = behind.split('?').next().unwrap_or_default();
+        if has_dots(path) {
+            return Err(BadTemplate::Dots);
+        }
+        let template = Self {
+            url: url.to_owned(),
+            path: path.contains(KEY).then(|| path.to_owned()),
+        };
         let uri = template.uri("key").ok_or(BadTemplate::Url)?;
         if uri.host().is_none_or(str::is_empty) {
             return Err(BadTemplate::Url);
@@ -128,14 +155,24 @@ impl Template {
         Ok(template)
     }
 
-    /// The URL of a key; `None` for one that would lead up a path instead of into it.
+    /// The URL of a key; `None` for one that some servers would take for another path. Encoding does not help there: to them
+    /// `%2E` is a dot and `%2F` a slash, and then dots lead up and empty parts are left out.
     fn uri(&self, key: &str) -> Option<Uri> {
-        if matches!(key, "" | "." | "..") {
+        if key.is_empty() {
+            return None;
+        }
+        if let Some(path) = &self.path
+            && (key.split(SLASHES).any(str::is_empty) || has_dots(&path.replace(KEY, key)))
+        {
             return None;
         }
         let encoded = utf8_percent_encode(key, ENCODED).to_string();
-        self.0.replace(KEY, &encoded).parse().ok()
+        self.url.replace(KEY, &encoded).parse().ok()
     }
+}
+
+fn has_dots(path: &str) -> bool {
+    path.split(SLASHES).any(|part| matches!(part, "." | ".."))
 }
 
 /// So few entries are expected that the cache is not divided: a part of it would keep no answer that is larger than the part.
@@ -144,7 +181,11 @@ const IN_ONE_PLACE: usize = 32;
 // === impl Lookup ===
 
 impl Lookup {
-    pub(super) fn new(config: Http, environment: &Environment) -> Result<Self, BuildError> {
+    pub(super) fn new(
+        config: Http,
+        environment: &Environment,
+        outage: Outage,
+    ) -> Result<Self, BuildError> {
         let bad = |error: BadTemplate| BuildError::new(error.to_string());
         let headers = config.headers.iter();
         let mut headers: HeaderMap = headers
@@ -165,6 +206,7 @@ impl Lookup {
             ttl: config.ttl.0,
             missing_ttl: config.missing_ttl.0,
             network: Network::of_operator(config.proxy, config.ca_file, environment),
+            outage,
             client: OnceLock::new(),
             answers: Cache::with_weighter(IN_ONE_PLACE, bytes, Weight),
         })
@@ -178,6 +220,10 @@ impl Lookup {
             self.client.get_or_init(|| Arc::new(made));
         }
         Ok(())
+    }
+
+    pub(super) fn outage(&self) -> &Outage {
+        &self.outage
     }
 
     /// What there is for a key. Calls for one key at the same time share a request, and how it ended. Cancel safe: where the
@@ -214,12 +260,15 @@ impl Lookup {
 
     /// Asks the service; gives what it said and how many bytes that was.
     async fn ask(&self, key: &str) -> (Found, usize) {
-        let failed = |error: String| (Err(error.into()), 0);
         let Some(uri) = self.url.uri(key) else {
             return (Ok(None), 0);
         };
         let Some(client) = self.client.get() else {
-            return failed("the filter has not started".to_owned());
+            self.outage.failed(&"the filter has not started");
+            return (Err(Unanswered::Failed), 0);
+        };
+        let Some(attempt) = self.outage.attempt() else {
+            return (Err(Unanswered::LeftAlone), 0);
         };
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.uri_mut() = uri;
@@ -229,19 +278,39 @@ impl Lookup {
             // Core has a limit for all of it.
             within: Duration::from_hours(1),
         };
-        let answer = match client.exchange(request, Trust::Operator, take).await {
-            Ok(answer) => answer,
-            Err(failure) => return failed(failure.to_string()),
+        let exchange = client.exchange(request, Trust::Operator, take);
+        let answer = match attempt.make(exchange).await {
+            None => return (Err(Unanswered::LeftAlone), 0),
+            Some(Ok(answer)) => answer,
+            Some(Err(failure)) => {
+                attempt.failed(&failure);
+                return (Err(Unanswered::Failed), 0);
+            }
         };
+        match self.read(&answer) {
+            Ok(found) => {
+                attempt.worked();
+                let size = found.as_ref().map_or(0, |_| answer.body.len());
+                (Ok(found), size)
+            }
+            Err(error) => {
+                attempt.refused(&error);
+                (Err(Unanswered::Failed), 0)
+            }
+        }
+    }
+
+    /// What an answer says.
+    fn read(&self, answer: &Answer) -> Result<Option<Arc<Value>>, String> {
         match answer.status {
-            StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::NO_CONTENT => (Ok(None), 0),
-            status if !status.is_success() => failed(format!("it answered {status}")),
-            _ if !answer.is_whole => failed(format!(
+            StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::NO_CONTENT => Ok(None),
+            status if !status.is_success() => Err(format!("it answered {status}")),
+            _ if !answer.is_whole => Err(format!(
                 "the answer has more than {MOST} bytes, or ended early"
             )),
             _ => match serde_json::from_slice(&answer.body) {
-                Ok(value) => (Ok(self.picked(value)), answer.body.len()),
-                Err(error) => failed(format!("the answer is no JSON: {error}")),
+                Ok(value) => Ok(self.picked(value)),
+                Err(error) => Err(format!("the answer is no JSON: {error}")),
             },
         }
     }

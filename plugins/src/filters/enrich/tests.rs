@@ -8,11 +8,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use evows_core::plugin::Environment;
 use evows_core::testing::{self, AsyncFilterHarness};
+use futures_util::StreamExt;
 use http_body_util::Full;
 use hyper::{HeaderMap, Request, StatusCode};
 use serde_json::json;
+use tokio::time::Instant;
 
-use super::lookup::Lookup;
+use super::lookup::{Lookup, Unanswered};
 use super::*;
 use crate::client::server::{Reply, Server};
 use crate::client::{Answer, Exchange, Failure, Take, Trust};
@@ -136,7 +138,69 @@ async fn errors_end_as_on_error_says() {
     );
 }
 
-/// Answers after a second; what begins with `5` with an error, with `4` with nothing.
+#[tokio::test]
+async fn keys_that_might_lead_elsewhere_are_not_asked_for_in_a_path() {
+    let mut server = Server::new(|_| Some(Reply("200 OK", "1"))).await;
+    let odd = [
+        ".", "..", "/", "\\", "a/", "/a", "a//b", "a/../b", "a\\..\\b", "./a", "..",
+    ];
+    for (path, key, is_asked) in odd
+        .map(|key| ("/c/{key}", key, false))
+        .into_iter()
+        .chain([
+            ("/c/.{key}", ".", false),
+            ("/c/{key}{key}", ".", false),
+            ("/c/{key}/x", "..", false),
+            ("/c?id={key}", "", false),
+            ("/c/x{key}", "..", true),
+            ("/c/{key}", "...", true),
+            ("/c/{key}", "a/b", true),
+            ("/c/{key}", "%2e%2e", true),
+            ("/c/{key}", "a?b#c;d", true),
+        ])
+        .chain(odd.map(|key| ("/c?id={key}", key, true)))
+    {
+        let url = server.url(path);
+        let keys = format!(
+            "key = 'data.n'\ntarget = 'data.x'\non_missing = 'discard'\nhttp.url = '{url}'"
+        );
+        let event = json!({"event": "e", "instance": "i", "data": {"n": key}});
+        let mut bench = bench(&keys);
+        bench.send_json(&event.to_string()).await;
+        if is_asked {
+            assert_eq!(
+                bench.emitted()[0].document()["data"]["x"],
+                1,
+                "{path} {key}"
+            );
+            let got = server.next().await;
+            let target = got.target().to_owned();
+            let parts = target.split(['/', '?']).count();
+            assert_eq!(parts, path.split(['/', '?']).count(), "{target}");
+            assert!(!target.contains(['#', ';', '\\']), "{target}");
+        } else {
+            assert_eq!(bench.discarded()[0].1, "not_found", "{path} {key}");
+        }
+    }
+    assert_eq!(server.left(), 0);
+}
+
+#[tokio::test]
+async fn a_service_that_hangs_holds_up_few_events() {
+    let server = Server::new(|_| None).await;
+    let mut bench = bench(&format!(
+        "key = 'data.n'\ntarget = 'data.x'\ntimeout = '50ms'\nhttp.url = '{}'",
+        server.url("/{key}")
+    ));
+    for n in 0..100 {
+        let event = json!({"event": "e", "instance": "i", "data": {"n": n}});
+        let failed = bench.send_json(&event.to_string()).await.failed();
+        let reason = if n < 5 { "timeout" } else { "left_alone" };
+        assert_eq!(failed[0].1, reason, "{n}");
+    }
+}
+
+/// Answers after a second; what begins with `5` with an error, with `4` with nothing, and with `9` never.
 #[derive(Default)]
 struct Slow(AtomicUsize);
 
@@ -151,6 +215,9 @@ impl Exchange for Slow {
         self.0.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_secs(1)).await;
         let path = request.uri().path().to_owned();
+        if path.starts_with("/9") {
+            std::future::pending::<()>().await;
+        }
         let status = match path.as_bytes()[1] {
             b'4' => StatusCode::NOT_FOUND,
             b'5' => StatusCode::BAD_GATEWAY,
@@ -167,13 +234,21 @@ impl Exchange for Slow {
     }
 }
 
+/// How long a lookup may take.
+const LIMIT: Duration = Duration::from_secs(5);
+
 fn lookup(keys: &str) -> (Lookup, Arc<Slow>) {
     let text = format!("url = 'http://h/{{key}}'\n{keys}");
     let config = evows_core::config::Settings::from_text(&text)
         .read()
         .unwrap();
     let asked = Arc::new(Slow::default());
-    let lookup = Lookup::new(config, &Environment::default()).unwrap();
+    let what = What {
+        failed: "fails",
+        works: "works",
+    };
+    let outage = Outage::new("test", what, LIMIT);
+    let lookup = Lookup::new(config, &Environment::default(), outage).unwrap();
     (lookup.through(Arc::clone(&asked) as Arc<_>), asked)
 }
 
@@ -197,6 +272,60 @@ async fn answers_are_remembered_for_a_while_and_errors_are_not() {
         assert_eq!(found.is_ok_and(|it| it.is_some()), key == "a");
         assert_eq!(count(), expected, "{key} after {wait} s");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_lookup_says_that_lookups_work_again() {
+    let (lookup, _) = lookup("ttl = '1m'");
+    assert!(lookup.find("a").await.is_ok());
+    assert!(lookup.find("5").await.is_err());
+    assert!(lookup.outage().is_failing());
+    assert!(lookup.find("a").await.is_ok(), "remembered");
+    assert!(lookup.find("..").await.is_ok(), "never asked for");
+    assert!(lookup.outage().is_failing());
+    assert!(lookup.find("4").await.is_ok());
+    assert!(!lookup.outage().is_failing(), "there is nothing, it said");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_does_not_answer_is_left_alone_and_tried_by_one_event() {
+    let (lookup, asked) = lookup("ttl = '1h'");
+    assert!(lookup.find("a").await.is_ok());
+    // One slow key that many events ask for is no reason to leave it alone.
+    let calls = (0..8).map(|_| tokio::time::timeout(LIMIT, lookup.find("9")));
+    futures_util::future::join_all(calls).await;
+    assert!(lookup.find("b").await.is_ok());
+    for n in 0..5 {
+        let key = format!("9{n}");
+        let call = tokio::time::timeout(LIMIT, lookup.find(&key)).await;
+        assert!(call.is_err(), "{n}");
+    }
+    let begun = Instant::now();
+    let count = || asked.0.load(Ordering::Relaxed);
+    let before = count();
+    assert_eq!(lookup.find("c").await, Err(Unanswered::LeftAlone));
+    assert!(lookup.find("a").await.is_ok(), "remembered");
+    assert_eq!((begun.elapsed(), count()), (Duration::ZERO, before));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let keys = ["c", "d", "e"].map(|key| lookup.find(key));
+    let found = futures_util::future::join_all(keys).await;
+    let alone = found.iter().filter(|it| **it == Err(Unanswered::LeftAlone));
+    assert_eq!((alone.count(), count()), (2, before + 1));
+    assert!(lookup.find("d").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_hangs_holds_up_what_is_under_way_no_longer_than_once() {
+    let (lookup, _) = lookup("");
+    let begun = Instant::now();
+    // As many at once as the filter has, and as soon as one has ended, another one.
+    let keys = futures_util::stream::iter(0..1000).map(|n| {
+        let lookup = &lookup;
+        async move { tokio::time::timeout(LIMIT, lookup.find(&format!("9{n}"))).await }
+    });
+    let ended: Vec<_> = keys.buffered(8).collect().await;
+    let alone = ended.iter().filter(|it| it.is_ok()).count();
+    assert_eq!((alone, begun.elapsed()), (995, LIMIT));
 }
 
 #[tokio::test(start_paused = true)]
@@ -259,6 +388,7 @@ fn says_what_is_wrong() {
             "URL is none",
         ),
         (&format!("{both}http.url = 'http://h/key'"), "no `{key}`"),
+        (&format!("{both}http.url = 'http://h/a/../{{key}}'"), "`..`"),
         (
             &format!("{both}http.url = 'http://h/#{{key}}'"),
             "no `{key}`",

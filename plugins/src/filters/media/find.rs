@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use evows_core::Event;
 use serde_json::{Map, Value};
@@ -14,6 +15,12 @@ use crate::filters::attached;
 
 /// The text that Evolution puts the content of a media message into.
 pub(super) const BASE64: &str = "base64";
+
+/// Padding is optional for many who write it.
+const BASE64_ENGINE: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Texts that are content where they are base64.
 const TEXTS: [&str; 5] = [
@@ -145,7 +152,7 @@ impl<'e> Walk<'e> {
                             self.add(Form::Text(text), mimetype(members));
                         }
                         Value::String(text) if in_message && TEXTS.contains(&&**name) => {
-                            if decode(text).is_ok() {
+                            if decode(without_prefix(text).0).is_ok() {
                                 self.add(Form::Text(text), None);
                             }
                         }
@@ -210,15 +217,23 @@ fn mimetype(members: &Map<String, Value>) -> Option<&str> {
     })
 }
 
+/// Decodes base64 as it is met with: in either alphabet, with or without padding, broken into lines or not.
 fn decode(text: &str) -> Result<Vec<u8>, NotBase64> {
-    // Padding is optional for many who write it.
-    STANDARD
-        .decode(text)
-        .or_else(|error| {
-            let unpadded = base64::engine::general_purpose::STANDARD_NO_PAD;
-            unpadded.decode(text).map_err(|_| error)
-        })
-        .map_err(NotBase64)
+    BASE64_ENGINE.decode(text).or_else(|error| {
+        let is_other = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'-' | b'_');
+        if !text.as_bytes().iter().any(is_other) {
+            return Err(NotBase64(error));
+        }
+        let solid = text.bytes().filter(|byte| !byte.is_ascii_whitespace());
+        let solid: Vec<u8> = solid
+            .map(|byte| match byte {
+                b'-' => b'+',
+                b'_' => b'/',
+                other => other,
+            })
+            .collect();
+        BASE64_ENGINE.decode(solid).map_err(NotBase64)
+    })
 }
 
 /// What comes behind `data:image/png;base64,`, or all of it; and the type that stands there.
@@ -238,8 +253,10 @@ impl Form<'_> {
     fn size(&self) -> usize {
         match self {
             Self::Text(text) => {
-                let text = without_prefix(text).0.trim_end_matches('=');
-                text.len() / 4 * 3 + (text.len() % 4).saturating_sub(1)
+                let digits = without_prefix(text).0.bytes();
+                let digits = digits.filter(|byte| !byte.is_ascii_whitespace() && *byte != b'=');
+                let digits = digits.count();
+                digits / 4 * 3 + (digits % 4).saturating_sub(1)
             }
             Self::Numbers(numbers) => numbers.len(),
             Self::Attachment(bytes) => bytes.len(),

@@ -1,6 +1,9 @@
 //! The names under which content is stored, and the types that it has.
 
+use std::fmt::Write as _;
+
 use evows_core::Event;
+use sha2::{Digest, Sha256};
 
 use super::find::Content;
 
@@ -58,7 +61,16 @@ const MAGIC: [(usize, &[u8], &str); 9] = [
 ];
 
 /// How long what stands for an instance or an event may be in a name, in bytes.
-const LONGEST: usize = 100;
+const LONGEST: usize = 64;
+
+/// How long a part between slashes may be, in bytes: what file systems have, less what unfinished files end with.
+const LONGEST_PART: usize = 255 - 32;
+
+/// What stands in front of the hash of what was cut. It is nowhere else, so that nothing else is named like what was cut.
+const CUT: &str = "==";
+
+/// How many bytes of that hash there are.
+const HASH: usize = 8;
 
 /// A name with places in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +106,8 @@ pub(super) enum BadTemplate {
     Character(char),
     #[error("the name has a part between slashes that is empty or begins with a dot")]
     Part,
+    #[error("the name has a part between slashes that may be longer than {LONGEST_PART} bytes")]
+    Long,
 }
 
 /// The type that content is stored with: its own, if nothing bad can come of that.
@@ -139,15 +153,44 @@ pub(super) fn check(text: &str) -> Result<(), BadTemplate> {
     Ok(())
 }
 
-/// Text of others as a part of a name.
+/// Text of others as a part of a name, from which that text can be told as long as it is not cut.
 fn tamed(text: &str) -> String {
-    let plain = text.chars().map(|c| if is_plain(c) { c } else { '_' });
-    // All of it is ASCII, so that it is cut between characters.
-    let mut tamed: String = plain.take(LONGEST).collect();
-    if tamed.is_empty() || tamed.starts_with('.') {
-        tamed.insert(0, '_');
+    let mut tamed = String::with_capacity(text.len());
+    for (at, byte) in text.bytes().enumerate() {
+        let c = char::from(byte);
+        if is_plain(c) && !(at == 0 && c == '.') {
+            tamed.push(c);
+        } else {
+            // Writing into a string does not fail. Unlike `%`, `=` means nothing in a URL.
+            write!(tamed, "={byte:02X}").ok();
+        }
+    }
+    if tamed.is_empty() {
+        tamed.push('=');
+    }
+    if tamed.len() > LONGEST {
+        let hash = Sha256::digest(text);
+        tamed.truncate(LONGEST - CUT.len() - 2 * HASH);
+        tamed.push_str(CUT);
+        for byte in hash.iter().take(HASH) {
+            write!(tamed, "{byte:02x}").ok();
+        }
     }
     tamed
+}
+
+// === impl Place ===
+
+impl Place {
+    /// How long what is put there may be, in bytes.
+    fn longest(self) -> usize {
+        match self {
+            Self::Instance | Self::Event => LONGEST,
+            Self::Date => "2026-01-02".len(),
+            Self::Sha256 => 2 * 32,
+            Self::Ext => "docx".len(),
+        }
+    }
 }
 
 // === impl Template ===
@@ -179,6 +222,10 @@ impl Template {
             return Err(BadTemplate::NoHash);
         }
         check(&template.fill(|_| "x".to_owned()))?;
+        let longest = template.fill(|place| "x".repeat(place.longest()));
+        if longest.split('/').any(|part| part.len() > LONGEST_PART) {
+            return Err(BadTemplate::Long);
+        }
         Ok(template)
     }
 
@@ -226,19 +273,42 @@ mod tests {
         let template = Template::new("m/{instance}/{event}/{date}/{sha256}.{ext}").unwrap();
         for (instance, part) in [
             ("loja1", "loja1"),
-            ("../../etc", "_.._.._etc"),
-            ("..", "_.."),
-            (".", "_."),
-            ("/etc/passwd", "_etc_passwd"),
-            ("a\\\\b:c\\u0000é", "a_b_c__"),
+            ("../../etc", "=2E.=2F..=2Fetc"),
+            ("..", "=2E."),
+            (".", "=2E"),
+            ("/etc/passwd", "=2Fetc=2Fpasswd"),
+            ("a\\\\b:c\\u0000é", "a=5Cb=3Ac=00=C3=A9"),
+            ("loja 1", "loja=201"),
+            ("loja_1", "loja_1"),
+            ("loja=201", "loja=3D201"),
         ] {
             let text = format!(r#"{{"event":"messages.upsert","instance":"{instance}"}}"#);
             let name = template.name(&testing::event(&text), &content("image/jpeg"));
             assert_eq!(name, format!("m/{part}/messages.upsert/1970-01-01/abc.jpg"));
             assert_eq!(check(&name), Ok(()), "{name}");
         }
-        let long = format!(r#"{{"event":"e","instance":"{}"}}"#, "a".repeat(5000));
-        assert!(template.name(&testing::event(&long), &content("")).len() < 200);
+    }
+
+    #[test]
+    fn a_part_of_a_name_is_not_too_long_and_none_is_another_one() {
+        let most = "{instance}-{event}-{date}-{sha256}.{ext}";
+        assert_eq!(Template::new(most).map(drop), Ok(()));
+        let ends = ["", "a", "b", "é"];
+        let texts = [LONGEST - 1, LONGEST, LONGEST + 1, 5000];
+        let texts = texts.iter().flat_map(|length| {
+            let text = "a".repeat(*length);
+            ends.map(|end| format!("{text}{end}"))
+        });
+        let mut names: Vec<_> = texts.map(|text| tamed(&text)).collect();
+        names.push(tamed(""));
+        names.push(tamed(&names[names.len() - 2]));
+        assert!(names.iter().all(|name| name.len() <= LONGEST), "{names:?}");
+        assert_eq!(check(&names.join("/")), Ok(()));
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        // Two texts are there twice: 64 and 65 times `a`.
+        assert_eq!(names.len(), all - 2);
     }
 
     #[test]
@@ -254,6 +324,7 @@ mod tests {
             ("{sha256}/", BadTemplate::Part),
             ("a b/{sha256}", BadTemplate::Character(' ')),
             ("a\\{sha256}", BadTemplate::Character('\\')),
+            ("{instance}{event}{event}{sha256}", BadTemplate::Long),
         ] {
             assert_eq!(Template::new(text), Err(error), "{text}");
         }

@@ -84,6 +84,10 @@ pub(super) enum BadBucket {
     Scheme,
     #[error("the endpoint has no host")]
     Host,
+    #[error("the endpoint has a user in it, which no request is made with")]
+    User,
+    #[error("the endpoint has a query or a fragment, which no request is made with")]
+    Query,
     #[error("the bucket and the endpoint make no URL: {0}")]
     Bucket(String),
 }
@@ -129,7 +133,17 @@ impl S3 {
                 BadBucket::Bucket(_) => "bucket",
                 _ => "endpoint",
             };
-            let help = "write `endpoint = \"https://s3.eu-west-1.amazonaws.com\"` and `bucket = \"media\"`, for example";
+            let help = match error {
+                BadBucket::User => {
+                    "write the URL alone, and put the two into `access_key` and `secret_key`"
+                }
+                BadBucket::Query => {
+                    "write the URL alone, and what is asked for into `bucket`, `region` and `style`"
+                }
+                _ => {
+                    "write `endpoint = \"https://s3.eu-west-1.amazonaws.com\"` and `bucket = \"media\"`, for example"
+                }
+            };
             wrong(key, error.to_string(), help);
         }
         if self.bucket.is_empty() || !self.bucket.chars().all(names::is_plain) {
@@ -171,6 +185,14 @@ impl S3 {
     }
 
     fn bucket(&self) -> Result<rusty_s3::Bucket, BadBucket> {
+        // Both would be dropped without a word.
+        if self.endpoint.contains(['?', '#']) {
+            return Err(BadBucket::Query);
+        }
+        let behind = self.endpoint.split("//").nth(1).unwrap_or_default();
+        if behind.split('/').next().is_some_and(|it| it.contains('@')) {
+            return Err(BadBucket::User);
+        }
         let endpoint = self.endpoint.parse();
         let endpoint = endpoint.map_err(|error| BadBucket::Endpoint(format!("{error}")))?;
         let style = match self.style {
@@ -258,7 +280,10 @@ impl Store for Bucket {
             .await;
         let answer = match answer {
             Ok(answer) => answer,
-            Err(failure) => return Err(failed(failure.to_string())),
+            Err(failure) => {
+                let (key, reason) = (self.path(name), failure.to_string());
+                return Err(StoreError::Unanswered { key, reason });
+            }
         };
         if answer.status.is_success() {
             return Ok(());

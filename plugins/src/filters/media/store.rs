@@ -50,6 +50,10 @@ pub(super) enum StoreError {
     #[cfg(feature = "s3")]
     #[error("cannot put {key} into the bucket: {reason}")]
     Object { key: String, reason: String },
+    /// There is nobody, or nobody who answers.
+    #[cfg(feature = "s3")]
+    #[error("cannot put {key} into the bucket: {reason}")]
+    Unanswered { key: String, reason: String },
 }
 
 /// A folder of this machine.
@@ -58,6 +62,21 @@ pub(super) struct Folder {
     /// One for each write. A write that hangs keeps its own whoever still waits for it, so that a disk that hangs takes no more
     /// threads than these.
     permits: Arc<Semaphore>,
+}
+
+// === impl StoreError ===
+
+impl StoreError {
+    /// Whether nothing said that it cannot be stored.
+    pub(super) fn is_silence(&self) -> bool {
+        match self {
+            Self::File { .. } => false,
+            #[cfg(feature = "s3")]
+            Self::Object { .. } => false,
+            #[cfg(feature = "s3")]
+            Self::Unanswered { .. } => true,
+        }
+    }
 }
 
 // === impl Folder ===

@@ -9,6 +9,8 @@ use evows_core::testing::{self, AsyncFilterHarness};
 use serde_json::json;
 
 use super::*;
+#[cfg(feature = "s3")]
+use crate::client::server::Server;
 
 const JPEG: &[u8] = b"\xff\xd8\xff\xe0 a picture, as far as anybody can tell from how it begins";
 
@@ -27,6 +29,7 @@ fn event(thumbnail: &Value) -> Event {
                 "message": {
                     "imageMessage": {"mimetype": "image/jpeg", "mediaKey": {"0": 1, "1": 2}, "jpegThumbnail": thumbnail},
                     "base64": STANDARD.encode(JPEG),
+                    "mediaUrl": null,
                 },
                 "qrcode": {"base64": "data:image/png;base64,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"},
             },
@@ -76,8 +79,7 @@ async fn content_is_taken_out_in_every_dialect_and_keys_stay() {
         let mut strips = bench("mode = 'cap'\nmax_size = 32");
         let made = emitted(&mut strips, event).await;
         let message = &made.document()["data"]["message"];
-        let left =
-            json!({"imageMessage": {"mimetype": "image/jpeg", "mediaKey": {"0": 1, "1": 2}}});
+        let left = json!({"imageMessage": {"mimetype": "image/jpeg", "mediaKey": {"0": 1, "1": 2}}, "mediaUrl": null});
         assert_eq!(*message, left);
         assert!(made.document()["data"]["qrcode"]["base64"].is_string());
         assert!(made.attachments().is_empty());
@@ -209,16 +211,109 @@ async fn what_cannot_be_stored_ends_as_on_error_says_and_leaves_nothing_behind()
     assert_eq!(files(folder.path()), [in_the_way]);
 
     let keys = format!("mode = 'offload'\nfolder = '{}'", folder.path().display());
-    let mut fails = bench(&keys);
     let bad =
         json!({"event": "e", "instance": "i", "data": {"message": {"base64": "?".repeat(999)}}});
-    assert_eq!(
-        fails.send_json(&bad.to_string()).await.failed()[0].1,
-        "not_base64"
-    );
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
     let deep = format!(r#"{{"event":"e","instance":"i","data":{deep}}}"#);
-    assert_eq!(fails.send_json(&deep).await.failed()[0].1, "unreadable");
+    let cases = [(bad.to_string(), "not_base64"), (deep, "unreadable")];
+    let keys = format!("on_unreadable = 'fail'\n{keys}");
+    for (envelope, reason) in &cases {
+        let mut fails = bench(&keys);
+        assert_eq!(fails.send_json(envelope).await.failed()[0].1, *reason);
+    }
+    // Otherwise they pass, whatever becomes of those that the store does not take, and are counted.
+    let cx = testing::context("media");
+    let keys = keys.replace("'fail'", "'pass'");
+    let mut passes = AsyncFilterHarness::<Media>::build_in(&keys, &cx).unwrap();
+    for (envelope, reason) in &cases {
+        let made = emitted(&mut passes, testing::event(envelope)).await;
+        assert_eq!(made.envelope(), envelope.as_str());
+        let counted =
+            format!(r#"evows_events_unhandled_total{{component="media",reason="{reason}"}} 1"#);
+        assert!(cx.metrics().encode().contains(&counted), "{counted}");
+    }
+}
+
+#[tokio::test]
+async fn base64_is_read_as_it_is_met_with() {
+    // 64 bytes, whose base64 has padding and both of the digits that alphabets differ in.
+    let content: Vec<u8> = (0..64).map(|n| 0xff ^ (n & 3)).collect();
+    let standard = STANDARD.encode(&content);
+    assert!(standard.contains('+') && standard.contains('/') && standard.ends_with("=="));
+    let url_safe = standard.replace('+', "-").replace('/', "_");
+    let lines = |text: &str| {
+        let (first, second) = text.split_at(40);
+        format!("\t{first}\r\n  {second}\n")
+    };
+    for text in [standard, url_safe] {
+        let bare = text.trim_end_matches('=');
+        for written in [text.clone(), bare.to_owned(), lines(&text), lines(bare)] {
+            for written in [format!("data:image/png;base64,{written}"), written] {
+                let folder = tempfile::tempdir().unwrap();
+                let mut offloads = bench(&format!(
+                    "mode = 'offload'\nmax_size = 63\nfolder = '{}'",
+                    folder.path().display()
+                ));
+                let message = json!({"base64": written, "jpegThumbnail": written});
+                let envelope = json!({"event": "e", "instance": "i", "data": {"message": message}});
+                let envelope = envelope.to_string();
+                let made = emitted(&mut offloads, testing::event(&envelope)).await;
+                let message = &made.document()["data"]["message"];
+                assert_eq!(message["base64"]["size"], 64, "{written}");
+                assert_eq!(message["jpegThumbnail"], message["base64"], "{written}");
+                let stored = files(folder.path());
+                assert_eq!(std::fs::read(&stored[0]).unwrap(), content, "{written}");
+                // Its size is known without decoding it.
+                let mut caps = bench("mode = 'cap'\nmax_size = 64");
+                let made = emitted(&mut caps, testing::event(&envelope)).await;
+                assert_eq!(made.envelope(), envelope.as_str());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_instance_has_a_folder_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = format!("mode = 'offload'\nfolder = '{}'", folder.path().display());
+    let mut offloads = bench(&keys);
+    let long = "x".repeat(300);
+    for instance in [
+        "loja 1",
+        "loja_1",
+        "loja/1",
+        "..",
+        &long,
+        &format!("{long}y"),
+    ] {
+        let message = json!({"base64": "QUJD".repeat(100), "mediaUrl": null});
+        let envelope = json!({"event": "e", "instance": instance, "data": {"message": message}});
+        let made = emitted(&mut offloads, testing::event(&envelope.to_string())).await;
+        let message = &made.document()["data"]["message"];
+        let path = message["base64"]["path"].as_str().unwrap();
+        assert!(folder.path().join(path).exists(), "{path}");
+    }
+    assert_eq!(files(folder.path()).len(), 6);
+}
+
+#[cfg(feature = "s3")]
+#[tokio::test]
+async fn a_store_that_hangs_holds_up_few_events() {
+    let server = Server::new(|_| None).await;
+    let keys = format!(
+        "mode = 'offload'\nmax_size = 32\ntimeout = '50ms'\n\
+         s3 = {{ endpoint = '{}', bucket = 'b', access_key = 'a', secret_key = 's' }}",
+        server.url("")
+    );
+    let mut fails = bench(&keys);
+    for n in 0..100 {
+        let failed = fails.send(dialects().remove(0)).await.failed();
+        let reason = if n < 5 { "timeout" } else { "left_alone" };
+        assert_eq!(failed[0].1, reason, "{n}");
+    }
+    let without = json!({"event": "e", "instance": "i", "data": {"text": "x".repeat(99)}});
+    let without = testing::event(&without.to_string());
+    emitted(&mut fails, without).await;
 }
 
 #[test]
@@ -248,6 +343,13 @@ fn says_what_is_wrong_with_a_store() {
     for (keys, part) in [
         (good.replace("http://m:9000", "minio"), "no URL"),
         (good.replace("http", "ftp"), "in front"),
+        (good.replace("m:9000", "u:p@m:9000"), "a user in it"),
+        (good.replace("m:9000", "u@m:9000"), "a user in it"),
+        (
+            good.replace("m:9000", "m:9000/?x=1"),
+            "a query or a fragment",
+        ),
+        (good.replace("m:9000", "m:9000#x"), "a query or a fragment"),
         (good.replace("'b'", "'a/../b'"), "no bucket's name"),
         (good.replace("'b'", "''"), "no bucket's name"),
         (good.replace("'s'", "''"), "`secret_key` is empty"),
