@@ -20,6 +20,7 @@ mod behaviour {
     mod media;
     mod new;
     mod pipelines;
+    mod reload;
     mod resume;
     mod shutdown;
     mod slow_clients;

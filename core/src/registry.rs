@@ -5,6 +5,7 @@
 
 mod register;
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +16,9 @@ use serde::de::DeserializeOwned;
 use crate::config::{Problem, Settings};
 use crate::delivery::Delivery;
 use crate::plugin::{
-    AsyncFilterPlugin, BuildContext, BuildError, Environment, FilterPlugin, Lifecycle,
-    LifecyclePlugin, Policy, PolicyPlugin, Sink, SinkPlugin, Source, SourcePlugin, Transport,
-    TransportPlugin,
+    AsyncFilter, AsyncFilterPlugin, BuildContext, BuildError, Environment, Filter, FilterPlugin,
+    Lifecycle, LifecyclePlugin, Policy, PolicyPlugin, Sink, SinkPlugin, Source, SourcePlugin,
+    Transport, TransportPlugin,
 };
 use crate::topology::BuiltFilter;
 
@@ -72,8 +73,16 @@ struct Hooks {
     unnamed_output: bool,
     answers_within: fn(&Settings) -> Option<Duration>,
     delivery: fn(&Settings, &Environment) -> Delivery,
+    take_over: TakeOver,
+    take_over_async: TakeOverAsync,
     build: Build,
 }
+
+/// Has an async filter [take over](AsyncFilterPlugin::take_over) from another one of the same plugin.
+pub(crate) type TakeOverAsync = fn(&mut dyn AsyncFilter, &dyn AsyncFilter);
+
+/// Has a filter [take over](FilterPlugin::take_over) from another one of the same plugin.
+pub(crate) type TakeOver = fn(&mut dyn Filter, &mut dyn Filter);
 
 type Builder<T> = fn(&Settings, &BuildContext) -> Result<T, BuildError>;
 
@@ -233,6 +242,12 @@ impl UnknownPlugin {
 
 // === impl Registration ===
 
+impl PartialEq for Registration {
+    fn eq(&self, other: &Self) -> bool {
+        (self.kind, self.name, self.origin) == (other.kind, other.name, other.origin)
+    }
+}
+
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} `{}`", self.kind, self.name)
@@ -284,6 +299,12 @@ impl Registration {
             |settings| check(settings, P::check),
         );
         plugin.hooks.unnamed_output = P::UNNAMED_OUTPUT;
+        plugin.hooks.take_over = |filter, before| {
+            let (filter, before): (&mut dyn Any, &mut dyn Any) = (filter, before);
+            if let (Some(filter), Some(before)) = (filter.downcast_mut(), before.downcast_mut()) {
+                P::take_over(filter, before);
+            }
+        };
         plugin.hooks.ports = |settings| ports(settings, P::ports);
         plugin
     }
@@ -307,6 +328,12 @@ impl Registration {
             build,
             |settings| check(settings, P::check),
         );
+        plugin.hooks.take_over_async = |filter, before| {
+            let (filter, before): (&mut dyn Any, &dyn Any) = (filter, before);
+            if let (Some(filter), Some(before)) = (filter.downcast_mut(), before.downcast_ref()) {
+                P::take_over(filter, before);
+            }
+        };
         plugin.hooks.ports = |settings| ports(settings, P::ports);
         plugin
     }
@@ -407,6 +434,8 @@ impl Registration {
             unnamed_output: true,
             answers_within: |_| None,
             delivery: |_, _| Delivery::default(),
+            take_over: |_, _| {},
+            take_over_async: |_, _| {},
             build,
         };
         Self {
@@ -422,6 +451,16 @@ impl Registration {
     /// What is wrong with these keys: those that do not parse, and what the plugin's check says.
     pub fn check(&self, settings: &Settings) -> Vec<Problem> {
         (self.hooks.check)(settings)
+    }
+
+    /// How its filters take over from each other.
+    pub(crate) fn take_over(&self) -> TakeOver {
+        self.hooks.take_over
+    }
+
+    /// The same of its async filters.
+    pub(crate) fn take_over_async(&self) -> TakeOverAsync {
+        self.hooks.take_over_async
     }
 
     /// The JSON Schema of the plugin's keys.

@@ -4,6 +4,7 @@ mod build;
 mod embed;
 mod gate;
 mod patience;
+mod reload;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 
 use self::build::Built;
 use self::gate::Gate;
+use self::reload::Reloads;
 use crate::access::{Access, GlobalKey, KeyError, KeyOrigin, global_key};
 use crate::cli::Exit;
 use crate::config::{BufferType, Component, Config, Problem, ServerConfig};
@@ -35,6 +37,7 @@ use crate::topology::{BuiltFilter, GraphError, Part, Plan, Running};
 use crate::{Outcome, Report};
 
 pub use self::embed::{EmbedError, Embedded};
+pub use self::reload::Reload;
 
 /// How often channels that nobody publishes to are looked at for old entries.
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
@@ -101,8 +104,8 @@ pub enum StartError {
 
 /// A process that serves.
 struct Process {
-    server: Arc<ServerConfig>,
-    hub: Arc<Hub>,
+    config: Config,
+    shared: Arc<Shared>,
     lifecycle: Arc<dyn Lifecycle>,
     transports: Vec<Arc<dyn Transport>>,
     running: Running,
@@ -130,18 +133,25 @@ enum End {
 /// Runs a configuration until the process is told to stop (SIGINT or SIGTERM), or until every source has
 /// ended and nothing else is served: no route but the lifecycle's, and no transport.
 ///
-/// A second signal, a second or more after the first, ends the wait for whatever is still stopping.
-pub async fn run(config: Config, host: Arc<dyn Host>, environment: Environment) -> Exit {
+/// A second signal, a second or more after the first, ends the wait for whatever is still stopping. At each SIGHUP, filters whose
+/// settings `reload` has otherwise are exchanged, and everything else goes on.
+pub async fn run(
+    config: Config,
+    host: Arc<dyn Host>,
+    environment: Environment,
+    reload: Reload,
+) -> Exit {
     let (stop, force) = (Shutdown::new(), Shutdown::new());
     let mut signals = JoinSet::new();
     signals.spawn(follow_signals(stop.clone(), force.clone()));
+    let mut reloads = Reloads::new(reload);
     let overdue = async {
         force.started().await;
         tracing::warn!("stopping at once for a second signal");
         tokio::time::sleep(FORCED_STOP).await;
     };
     tokio::select! {
-        exit = live(config, host, environment, stop, &force) => exit,
+        exit = live(config, host, environment, stop, &force, &mut reloads) => exit,
         () = overdue => Exit::Deadline,
     }
 }
@@ -153,7 +163,8 @@ pub async fn run_until(
     environment: Environment,
     stop: Shutdown,
 ) -> Exit {
-    live(config, host, environment, stop, &Shutdown::new()).await
+    let mut none = Reloads::none();
+    live(config, host, environment, stop, &Shutdown::new(), &mut none).await
 }
 
 /// Builds everything that a configuration asks for, and starts nothing. No I/O.
@@ -199,13 +210,14 @@ async fn live(
     environment: Environment,
     stop: Shutdown,
     force: &Shutdown,
+    reloads: &mut Reloads,
 ) -> Exit {
     let process = tokio::select! {
         started = start(config, host, environment) => started,
         () = stop.started() => return Exit::Clean,
     };
     match process {
-        Ok(process) => process.live(stop, force).await,
+        Ok(process) => process.live(stop, force, reloads).await,
         Err(error) => {
             tracing::error!("{error}");
             error.exit()
@@ -242,6 +254,7 @@ async fn start(
         Hub::new(config.hub)
     };
     let shared = share(&config, hub, environment);
+    let running_config = config.clone();
     let metrics = &shared.metrics;
     let has_sources = !config.pipeline.sources.is_empty();
     let sinks = config.pipeline.sinks.iter().filter(|sink| sink.required);
@@ -301,8 +314,8 @@ async fn start(
         "{place}, serving{paths}"
     );
     Ok(Process {
-        server,
-        hub: Arc::clone(&shared.hub),
+        config: running_config,
+        shared,
         lifecycle,
         transports,
         running,
@@ -319,16 +332,25 @@ async fn start(
 // === impl Process ===
 
 impl Process {
-    async fn live(mut self, stop: Shutdown, force: &Shutdown) -> Exit {
+    async fn live(mut self, stop: Shutdown, force: &Shutdown, reloads: &mut Reloads) -> Exit {
         let stays = self.serves || !self.has_sources;
-        let end = tokio::select! {
-            () = stop.started() => End::Signal,
-            () = self.running.ended(), if !stays => End::Sources,
-            served = &mut self.serving => {
-                if let Err(error) = served {
-                    tracing::error!(%error, "the HTTP server failed");
+        let end = loop {
+            tokio::select! {
+                () = stop.started() => break End::Signal,
+                () = self.running.ended(), if !stays => break End::Sources,
+                served = &mut self.serving => {
+                    if let Err(error) = served {
+                        tracing::error!(%error, "the HTTP server failed");
+                    }
+                    break End::Host;
                 }
-                End::Host
+                loaded = reloads.next() => if let Some(config) = loaded {
+                    // Queues may be full, and somebody may want to stop.
+                    tokio::select! {
+                        () = stop.started() => break End::Signal,
+                        () = self.reload(config) => {}
+                    }
+                },
             }
         };
         match end {
@@ -346,6 +368,21 @@ impl Process {
         }
     }
 
+    async fn reload(&mut self, config: Config) {
+        match reload::reload(&self.running, &self.config, &config, &self.shared).await {
+            Ok(changed) if changed.is_empty() => {
+                tracing::info!("reloaded: the configuration is the one that runs");
+            }
+            Ok(changed) => {
+                tracing::info!("reloaded: {changed} run with other settings");
+                self.config = config;
+            }
+            Err(error) => {
+                tracing::error!("not reloaded, everything goes on as before: {error}");
+            }
+        }
+    }
+
     /// Lets what the sources left behind get to its end, as long as something moves and nobody says to stop.
     async fn flow_out(&mut self, stop: &Shutdown) {
         let mut moved = self.running.report().moved();
@@ -353,7 +390,7 @@ impl Process {
             tokio::select! {
                 () = self.running.drained() => return,
                 () = stop.started() => return,
-                () = tokio::time::sleep(self.server.shutdown_timeout.0) => {}
+                () = tokio::time::sleep(self.config.server.shutdown_timeout.0) => {}
             }
             let now = self.running.report().moved();
             if now == moved {
@@ -368,10 +405,10 @@ impl Process {
     async fn stop(mut self, end: &End, force: &Shutdown) -> Exit {
         let host_is_gone = matches!(end, End::Host);
         let begun = Instant::now();
-        let total = self.server.shutdown_timeout.0;
-        let drain = self.server.drain_timeout.0.min(total / 2);
+        let total = self.config.server.shutdown_timeout.0;
+        let drain = self.config.server.drain_timeout.0.min(total / 2);
         let deadline = begun + total;
-        let (sources_by, sinks_by) = stop_by(&self.server, begun);
+        let (sources_by, sinks_by) = stop_by(&self.config.server, begun);
         self.stopping.start();
         if !matches!(end, End::Sources) {
             self.running.leave_backlogs();
@@ -397,7 +434,7 @@ impl Process {
             Ok(Err(error)) => tracing::error!(%error, "the lifecycle did not stop cleanly"),
             Err(_) => late = true,
         }
-        if let Some(history) = self.hub.history() {
+        if let Some(history) = self.shared.hub.history() {
             match tokio::time::timeout_at(deadline, history.stop()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "the history was not closed cleanly"),

@@ -167,6 +167,24 @@ impl Evows {
         kill_process(self.pid(), signal).unwrap();
     }
 
+    /// Writes another configuration and has it loaded; gives what is said about it.
+    pub(crate) async fn reload(&self, setup: &Setup) -> String {
+        let path = self.folder.path().join("evows.toml");
+        std::fs::write(path, setup.render(self.address, self.folder.path())).unwrap();
+        let is_about = |line: &String| line.contains("reloaded");
+        let about = || {
+            self.stderr
+                .all()
+                .into_iter()
+                .filter(is_about)
+                .collect::<Vec<_>>()
+        };
+        let before = about().len();
+        self.signal(Signal::HUP);
+        until("it says what came of it", || about().len() > before).await;
+        about().pop().unwrap_or_default()
+    }
+
     /// Sends it a signal, which may come too late.
     pub(crate) fn try_signal(&self, signal: Signal) {
         // It is not waited for yet, so its id is no other process's.

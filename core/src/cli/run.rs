@@ -9,7 +9,7 @@ use crate::http::Host;
 use crate::plugin::Environment;
 use crate::runtime;
 
-/// Runs the pipeline until it is told to stop. A wrong configuration starts nothing.
+/// Runs the pipeline until it is told to stop. A wrong configuration starts nothing, and when it is loaded again, changes nothing.
 pub(super) fn run(
     path: &Path,
     log: &log::Options,
@@ -36,7 +36,13 @@ pub(super) fn run(
             return Exit::Failed;
         }
     };
-    let exit = threads.block_on(runtime::run(config, host, environment));
+    let (path, again) = (path.to_owned(), environment.clone());
+    let reload = Box::new(move || {
+        let checked = load(&path, &again);
+        output::show(&checked.diagnostics, &checked.text);
+        checked.config
+    });
+    let exit = threads.block_on(runtime::run(config, host, environment, reload));
     // Dropping them would wait for a blocking read of the standard input, which may never end.
     threads.shutdown_background();
     exit

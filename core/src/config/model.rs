@@ -14,7 +14,7 @@ use crate::journal::{self, Durability, Options};
 use crate::registry::Registration;
 
 /// A whole `evows.toml`, every plugin found and every key checked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// `[server]`.
     pub server: Arc<ServerConfig>,
@@ -31,7 +31,7 @@ pub struct Config {
 }
 
 /// The graph of sources, filters and sinks: no cycle, no unknown input, at least one sink.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pipeline {
     /// `[sources.<id>]`.
     pub sources: Vec<Component>,
@@ -42,7 +42,7 @@ pub struct Pipeline {
 }
 
 /// A plugin under an id.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Component {
     /// Its id: unique over the whole file, letters, digits, `_` and `-`.
     pub id: Arc<str>,
@@ -53,7 +53,7 @@ pub struct Component {
 }
 
 /// A filter in the graph.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FilterNode {
     /// The plugin under its id.
     pub component: Component,
@@ -64,7 +64,7 @@ pub struct FilterNode {
 }
 
 /// A sink in the graph.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SinkNode {
     /// The plugin under its id.
     pub component: Component,

@@ -11,7 +11,7 @@ use super::{Period, Size};
 use crate::access::Compat;
 
 /// Where evows listens, who may talk to it, and where it keeps what must survive a restart.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerConfig {
     /// Address and port to listen on. `SERVER_PORT` overrides the port.
@@ -49,7 +49,7 @@ pub struct ServerConfig {
 }
 
 /// PEM files for TLS.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
     /// The certificate chain, leaf first.

@@ -233,6 +233,16 @@ fn escaped(value: toml::Value) -> toml::Value {
     }
 }
 
+impl PartialEq for Settings {
+    /// Whether they are the same keys with the same values, references to the environment resolved. Comments and order are not looked at.
+    fn eq(&self, other: &Self) -> bool {
+        match (self.read::<toml::Table>(), other.read::<toml::Table>()) {
+            (Ok(one), Ok(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Debug for Settings {
     /// Shows where the keys are and none of them: they may be secret, as the environment is.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,5 +1,6 @@
 //! Where what becomes of an event has to be waited for.
 
+use std::any::Any;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::config::Problem;
     label = "implement `evows::plugin::AsyncFilter` with `async fn apply(&self, event)`"
 )]
 #[async_trait]
-pub trait AsyncFilter: Send + Sync {
+pub trait AsyncFilter: Any + Send + Sync {
     /// Opens what the filter needs. Called before the first event, and again after a back-off as long as it
     /// fails; events wait meanwhile, and `/healthz` tells of the error. When the process stops there is one last attempt,
     /// and then they fail with the reason `not_started`. Cancel safe: it may be dropped when the process stops.
@@ -81,6 +82,12 @@ pub trait AsyncFilterPlugin: AsyncFilter + Sized + 'static {
 
     /// Makes the filter. No I/O, no spawning.
     fn build(config: Self::Config, cx: &BuildContext) -> Result<Self, BuildError>;
+
+    /// Takes from the filter whose place this one takes what still means something, such as a cache of the same service.
+    ///
+    /// Core calls it once, before [`start`](AsyncFilter::start), when the settings of a running filter were changed and are loaded
+    /// again (SIGHUP). `before` still works on the events that it was given, and is dropped then.
+    fn take_over(&mut self, _before: &Self) {}
 }
 
 /// What is to become of an event.

@@ -1,5 +1,6 @@
 //! Where events are passed, changed, split or discarded.
 
+use std::any::Any;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -22,7 +23,7 @@ use crate::config::Problem;
     message = "`{Self}` is not a filter",
     label = "implement `evows::plugin::Filter` with `fn apply(&mut self, event, out)`"
 )]
-pub trait Filter: Send {
+pub trait Filter: Any + Send {
     /// Handles one event. Core calls it for one event at a time, in the order of arrival.
     fn apply(&mut self, event: Event, out: &mut Emitter<'_>);
 
@@ -40,8 +41,8 @@ pub trait Filter: Send {
         false
     }
 
-    /// Lets go of every event that the filter holds: at shutdown, and before it is replaced. What it still holds when it is
-    /// dropped is lost.
+    /// Lets go of every event that the filter holds: at shutdown, and before it is replaced, after a panic or by a reload. What it
+    /// still holds when it is dropped is lost.
     fn flush(&mut self, _out: &mut Emitter<'_>) {}
 }
 
@@ -71,9 +72,18 @@ pub trait FilterPlugin: Filter + Sized + 'static {
 
     /// Makes the filter. No I/O, no spawning.
     ///
-    /// Core calls it at start, for `evows validate`, and whenever the running one panicked. An error at start ends the
-    /// process with exit code 78 and nothing started; later it is logged, and tried again after a back-off.
+    /// Core calls it at start, for `evows validate`, whenever the running one panicked, and when its settings were changed and
+    /// are loaded again. An error at start ends the process with exit code 78 and nothing started; at a reload everything stays
+    /// as it was; after a panic it is logged, and tried again after a back-off.
     fn build(config: Self::Config, cx: &BuildContext) -> Result<Self, BuildError>;
+
+    /// Takes from the filter whose place this one takes what still means something: what was seen, counted or held under
+    /// settings that both have.
+    ///
+    /// Core calls it once, after [`build`](Self::build), when the settings of a running filter were changed and are loaded again
+    /// (SIGHUP). Then `before` is [flushed](Filter::flush) and dropped: events that this one took over are not among
+    /// those. A filter whose settings stay the same stays as it is, and this is not called.
+    fn take_over(&mut self, _before: &mut Self) {}
 }
 
 /// Where a filter puts what it is done with.

@@ -113,7 +113,7 @@ impl Filter for Observed {
     }
 
     fn ticked(&mut self, out: &mut Emitter<'_>) {
-        self.call(None, out, |filter, out| filter.ticked(out));
+        self.call(None, out, Filter::ticked);
     }
 
     fn tick(&self) -> Option<Duration> {
@@ -125,7 +125,7 @@ impl Filter for Observed {
     }
 
     fn flush(&mut self, out: &mut Emitter<'_>) {
-        self.call(None, out, |filter, out| filter.flush(out));
+        self.call(None, out, Filter::flush);
     }
 }
 

@@ -101,6 +101,22 @@ pub(super) fn filter(
     Builder::new(shared).part(component, Registration::build_filter)
 }
 
+/// Builds a filter that is to take the place of one that runs.
+pub(super) fn again(
+    component: &Component,
+    shared: &Arc<Shared>,
+) -> Result<Part<BuiltFilter>, StartError> {
+    let mut builder = Builder::new(shared);
+    let part = builder.part(component.clone(), Registration::build_filter)?;
+    if builder.mounts.is_empty() && builder.transports.is_empty() && builder.policies.is_empty() {
+        return Ok(part);
+    }
+    Err(StartError::Build {
+        id: component.id.to_string(),
+        source: BuildError::new("it serves clients or answers requests, which needs a restart"),
+    })
+}
+
 // === impl Builder ===
 
 impl<'a> Builder<'a> {

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
+use super::reload::Reloads;
 use super::{StartError, start};
 use crate::Shutdown;
 use crate::cli::Exit;
@@ -88,7 +89,10 @@ impl Embedded {
         let process = start(config, application, environment).await?;
         let stop = Shutdown::new();
         let stopping = stop.clone();
-        let task = tokio::spawn(async move { process.live(stopping, &Shutdown::new()).await });
+        let task = tokio::spawn(async move {
+            let mut none = Reloads::none();
+            process.live(stopping, &Shutdown::new(), &mut none).await
+        });
         let mut this = Self {
             routes: Routes::default(),
             stop,

@@ -51,6 +51,26 @@ impl<F: FilterPlugin> FilterHarness<F> {
         Ok(Self::new(F::build(config, cx)?, ports))
     }
 
+    /// Puts a filter with other keys in its place, as when they are loaded again: it takes over, and what the one before still
+    /// holds is flushed.
+    ///
+    /// # Panics
+    ///
+    /// As [`from_toml`](Self::from_toml), and when the new one has other ports.
+    pub fn reload(&mut self, keys: &str) -> &mut Self {
+        let config = configured(&Settings::from_text(keys), F::check);
+        let ports = config.as_ref().map(F::ports).unwrap_or_default();
+        let filter = config.and_then(|config| F::build(config, &context(F::NAME)));
+        let mut filter = expect_built(filter, F::NAME);
+        assert_eq!(ports, self.out.all.ports, "other ports need a restart");
+        if let Some(before) = &mut self.filter {
+            filter.take_over(before);
+        }
+        self.flush();
+        self.filter = Some(filter);
+        self
+    }
+
     /// What the filter's check says of these keys, as one line; empty when nothing is wrong.
     pub fn problems(keys: &str) -> String {
         problems(keys, F::check)

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -25,6 +26,7 @@ use super::supervise::rebuild;
 use crate::Event;
 use crate::delivery::retry::{Backoff, RESTART};
 use crate::plugin::{AsyncFilter, BuildError, Emitter, Filter, Limits, Verdict};
+use crate::registry::TakeOverAsync;
 use crate::shutdown::Shutdown;
 
 /// The reason of events that were answered with no event at all.
@@ -56,6 +58,17 @@ pub(crate) struct AsyncNode {
     stopping: Shutdown,
     /// It could not start before the process stopped.
     given_up: bool,
+    replacements: (
+        UnboundedSender<AsyncReplacement>,
+        UnboundedReceiver<AsyncReplacement>,
+    ),
+}
+
+/// A filter for the place of another, from which it has taken nothing over yet.
+pub(crate) struct AsyncReplacement {
+    pub(crate) filter: Arc<dyn AsyncFilter>,
+    pub(crate) rebuild: Rebuild<BuiltFilter>,
+    pub(crate) take_over: TakeOverAsync,
 }
 
 /// A call, on a task of its own: it goes on while this one waits for a full queue, and ends when this is dropped.
@@ -75,6 +88,7 @@ struct Verdicted(Verdicts);
 enum Step {
     Taken(bool),
     Done(Option<Result<Verdict, Panicked>>),
+    Replace(AsyncReplacement),
 }
 
 // === impl AsyncNode ===
@@ -109,8 +123,14 @@ impl AsyncNode {
             built: 0,
             stopping,
             given_up: false,
+            replacements: mpsc::unbounded_channel(),
         };
         (this, node)
+    }
+
+    /// Takes the filters that are to take its place.
+    pub(crate) fn replacer(&self) -> UnboundedSender<AsyncReplacement> {
+        self.replacements.0.clone()
     }
 
     /// Feeds the segment until the queue ends, then finishes it. From `cut` on, every event fails at once.
@@ -154,6 +174,7 @@ impl AsyncNode {
             let room = most.saturating_sub(self.events.len());
             let step = tokio::select! {
                 done = self.at_work.next(), if !self.at_work.is_empty() => Step::Done(done),
+                Some(new) = self.replacements.1.recv() => Step::Replace(new),
                 more = queue.receive(&mut batch, room), if open && room > 0 => Step::Taken(more),
             };
             match step {
@@ -165,6 +186,11 @@ impl AsyncNode {
                     }
                 }
                 Step::Done(done) => self.pass_on(done, segment).await,
+                // What is under way stays with the filter that it was given to.
+                Step::Replace(new) => {
+                    self.exchange(new);
+                    self.start().await;
+                }
             }
         }
     }
@@ -219,6 +245,10 @@ impl AsyncNode {
             // First, so that it is tried once even when the process stops.
             biased;
             built = rebuilt => built,
+            Some(new) = self.replacements.1.recv() => {
+                self.exchange(new);
+                return self.start().await;
+            }
             () = self.stopping.started() => {
                 self.given_up = true;
                 return;
@@ -231,11 +261,32 @@ impl AsyncNode {
         self.start().await;
     }
 
+    /// Puts another filter in the place of this one, which it takes over from.
+    fn exchange(&mut self, mut new: AsyncReplacement) {
+        let before = &*self.filter;
+        let taken = catch_unwind(AssertUnwindSafe(|| {
+            // Nobody else has it yet.
+            if let Some(filter) = Arc::get_mut(&mut new.filter) {
+                (new.take_over)(filter, before);
+            }
+        }));
+        if taken.is_err() {
+            let filter = &*self.id;
+            tracing::error!(filter, "the filter panicked while it took over");
+        }
+        self.limits = limits(&*new.filter);
+        self.filter = new.filter;
+        self.rebuild = new.rebuild;
+        self.built += 1;
+        self.backoff.reset();
+    }
+
     /// Starts the filter, however long that takes; when the process stops, there is one last attempt.
     async fn start(&mut self) {
         loop {
             let mut is_last = self.stopping.is_started();
-            let started = AssertUnwindSafe(self.filter.start()).catch_unwind();
+            let filter = Arc::clone(&self.filter);
+            let started = AssertUnwindSafe(filter.start()).catch_unwind();
             let overdue = async {
                 self.stopping.started().await;
                 tokio::time::sleep(self.limits.timeout).await;
@@ -252,6 +303,10 @@ impl AsyncNode {
                     Ok(Err(error)) => error.to_string(),
                     Err(_) => "it panicked".to_owned(),
                 },
+                Some(new) = self.replacements.1.recv() => {
+                    self.exchange(new);
+                    continue;
+                }
                 () = overdue => {
                     is_last = true;
                     "it did not start in time".to_owned()
@@ -270,6 +325,8 @@ impl AsyncNode {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.stopping.started() => {}
+                // Which may be one that can start.
+                Some(new) = self.replacements.1.recv() => self.exchange(new),
             }
         }
         self.ledger.set_up();

@@ -14,6 +14,7 @@ use super::plan::Rebuild;
 use super::segment::Leaf;
 use crate::delivery::retry::{Backoff, RESTART};
 use crate::plugin::{Emitter, Filter, Stage};
+use crate::registry::TakeOver;
 use crate::{Event, Outcome};
 
 /// The reason of events that a panic took with it.
@@ -121,13 +122,13 @@ impl Node {
 
     pub(crate) fn ticked(&mut self, flow: Flow<'_>) {
         if !self.is_broken() {
-            self.call(flow, |filter, out| filter.ticked(out));
+            self.call(flow, Filter::ticked);
         }
     }
 
     pub(crate) fn flush(&mut self, flow: Flow<'_>) {
         if !self.is_broken() {
-            self.call(flow, |filter, out| filter.flush(out));
+            self.call(flow, Filter::flush);
         }
     }
 
@@ -157,6 +158,40 @@ impl Node {
         !matches!(self.health, Health::Sound)
     }
 
+    /// Puts another filter in the place of this one, which that takes over from. What this one then still holds leaves through
+    /// its flush.
+    pub(crate) fn replace(
+        &mut self,
+        mut filter: Box<dyn Filter>,
+        rebuild: Rebuild<Box<dyn Filter>>,
+        take_over: TakeOver,
+        flow: Flow<'_>,
+    ) {
+        let mut health = Health::Sound;
+        if !self.is_broken() {
+            let before = &mut *self.filter;
+            let taken = catch_unwind(AssertUnwindSafe(|| take_over(&mut *filter, before)));
+            if taken.is_err() {
+                // Then it is built once more, and takes nothing over.
+                health = Health::Panicked;
+            }
+            self.call(flow, Filter::flush);
+        }
+        self.exchange(filter);
+        self.rebuild = rebuild;
+        self.health = health;
+        self.backoff.reset();
+    }
+
+    fn exchange(&mut self, filter: Box<dyn Filter>) {
+        let old = std::mem::replace(&mut self.filter, filter);
+        // Dropping a filter that panicked may panic again.
+        if catch_unwind(AssertUnwindSafe(move || drop(old))).is_err() {
+            let filter = &**self.ledger.component();
+            tracing::error!(filter, "the filter panicked while it was dropped");
+        }
+    }
+
     /// Replaces a filter that panicked. What it held leaves through its flush; what it cannot let go of
     /// is lost.
     pub(crate) fn recover(&mut self, flow: Flow<'_>) {
@@ -166,7 +201,7 @@ impl Node {
             Health::Panicked => {
                 tracing::error!(filter = &*id, "the filter panicked and is built again");
                 self.ledger.restarts.inc();
-                self.call(flow, |filter, out| filter.flush(out));
+                self.call(flow, Filter::flush);
             }
             Health::Gone(due) if Instant::now() < due => return,
             Health::Gone(_) => {}
@@ -174,14 +209,7 @@ impl Node {
         let rebuild = &mut self.rebuild;
         match catch_unwind(AssertUnwindSafe(rebuild)) {
             Ok(Ok(filter)) => {
-                let old = std::mem::replace(&mut self.filter, filter);
-                // Dropping a filter that panicked may panic again.
-                if catch_unwind(AssertUnwindSafe(move || drop(old))).is_err() {
-                    tracing::error!(
-                        filter = &*id,
-                        "the filter panicked again while it was dropped"
-                    );
-                }
+                self.exchange(filter);
                 self.health = Health::Sound;
                 self.ledger.set_up();
                 self.backoff.reset();

@@ -1,19 +1,21 @@
 //! The running graph.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::async_node::AsyncNode;
+use super::async_node::{AsyncNode, AsyncReplacement};
 use super::fanout::Output;
 use super::graph::{Graph, Reader};
 use super::ledger::Ledger;
 use super::node::Node;
 use super::plan::{BuiltFilter, GraphError, Part, Plan, Rebuild};
 use super::queue::{Receiver, Sender, queue};
-use super::segment::{Chain, Leaf, Segment};
+use super::segment::{Chain, Leaf, Replacement, Segment};
 use super::supervise::supervise;
 use crate::config::{BufferConfig, WhenFull};
 use crate::delivery::intake::{Intake, Spool};
@@ -22,7 +24,7 @@ use crate::delivery::worker::Worker;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::plugin::{BuildError, Filter};
-use crate::registry::Kind;
+use crate::registry::{Kind, Registration};
 use crate::shutdown::{Report, Shutdown};
 
 /// A graph whose tasks run. Dropping it stops them where they are.
@@ -35,6 +37,15 @@ pub struct Running {
     segments: JoinSet<()>,
     sinks: JoinSet<()>,
     ledgers: Vec<Arc<Ledger>>,
+    filters: HashMap<Arc<str>, Place>,
+}
+
+/// Where a filter runs.
+struct Place {
+    segment: Arc<Segment>,
+    index: usize,
+    /// To the task of an async filter.
+    task: Option<UnboundedSender<AsyncReplacement>>,
 }
 
 // === impl Plan ===
@@ -58,6 +69,7 @@ impl Plan {
             segments: JoinSet::new(),
             sinks: JoinSet::new(),
             ledgers: Vec::new(),
+            filters: HashMap::new(),
         };
         let mut sink_queues = Vec::new();
         let mut sink_ledgers = Vec::new();
@@ -105,6 +117,11 @@ impl Plan {
             });
             let leaves = leaves.collect();
             let mut front = None;
+            let ids: Vec<_> = shape
+                .nodes
+                .iter()
+                .map(|(filter, _)| Arc::clone(filter_ledgers[*filter].component()))
+                .collect();
             let nodes = shape.nodes.into_iter().map(|(filter, outputs)| {
                 let part = filters[filter].take();
                 let part = part.expect("a filter runs in one segment").part;
@@ -116,11 +133,24 @@ impl Plan {
             });
             let nodes = nodes.collect();
             let chain = Chain::new(shape.root, nodes, leaves);
+            let mut replacer = front.as_ref().map(AsyncNode::replacer);
+            let place = |segment: &Arc<Segment>| {
+                for (index, id) in ids.into_iter().enumerate() {
+                    let (segment, task) = (Arc::clone(segment), replacer.take());
+                    let place = Place {
+                        segment,
+                        index,
+                        task,
+                    };
+                    running.filters.insert(id, place);
+                }
+            };
             if let Some(filter) = shape.fed_by {
                 let queue = filter_queues[filter].as_mut();
                 let receiver = queue.and_then(|queue| queue.1.take());
                 let receiver = receiver.expect("a segment has one queue");
                 let segment = Arc::new(Segment::new(chain, None));
+                place(&segment);
                 match front {
                     Some(task) => {
                         let cut = running.cut_sinks.clone();
@@ -133,6 +163,7 @@ impl Plan {
             } else if let Some(part) = sources.next() {
                 let ledger = ledger(&part.id, Kind::Source);
                 let segment = Arc::new(Segment::new(chain, Some(Arc::clone(&ledger))));
+                place(&segment);
                 running.ledgers.push(Arc::clone(&ledger));
                 ready.push((part, segment, ledger));
             }
@@ -213,6 +244,35 @@ impl Running {
             tracing::info!(sink, "{backlog} events wait in the buffer on disk");
         }
         Intake::Spool(spool)
+    }
+
+    /// Puts a filter in the place of the one with its id, which it takes over from. Waits while queues behind it are full.
+    /// Cancel safe: it is done or not.
+    pub(crate) async fn replace(&self, part: Part<BuiltFilter>, plugin: &Registration) {
+        let Some(place) = self.filters.get(&part.id) else {
+            return;
+        };
+        match part.built {
+            BuiltFilter::Inline(filter) => {
+                let replacement = Replacement {
+                    filter,
+                    rebuild: inline(part.rebuild),
+                    take_over: plugin.take_over(),
+                };
+                place.segment.replace(place.index, replacement).await;
+            }
+            BuiltFilter::Async(filter) => {
+                let replacement = AsyncReplacement {
+                    filter,
+                    rebuild: part.rebuild,
+                    take_over: plugin.take_over_async(),
+                };
+                if let Some(task) = &place.task {
+                    // One that has ended has no use for it.
+                    task.send(replacement).ok();
+                }
+            }
+        }
     }
 
     /// Waits until every source has ended by itself. Cancel safe.

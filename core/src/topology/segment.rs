@@ -5,17 +5,21 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::fanout::Output;
 use super::ledger::{Ledger, Tally};
 use super::node::{Flow, Node};
+use super::plan::Rebuild;
 use super::queue::{Receiver, Sender};
+use crate::plugin::Filter;
+use crate::registry::TakeOver;
 use crate::{Event, Outcome};
 
 /// How many events run through the filters before what left them is pushed on.
@@ -27,6 +31,8 @@ const MANY: usize = 2 * CHUNK;
 /// A chain of filters, shared by whoever feeds it and by the ticks of its filters.
 pub(crate) struct Segment {
     chain: Mutex<Chain>,
+    /// Says that a filter has been replaced, which may have another tick.
+    replaced: watch::Sender<()>,
     /// The source that feeds it; `None` when a queue does.
     source: Option<Arc<Ledger>>,
 }
@@ -56,12 +62,20 @@ pub(crate) struct Leaf {
     pub(crate) pending: VecDeque<Event>,
 }
 
+/// A filter for the place of another.
+pub(crate) struct Replacement {
+    pub(crate) filter: Box<dyn Filter>,
+    pub(crate) rebuild: Rebuild<Box<dyn Filter>>,
+    pub(crate) take_over: TakeOver,
+}
+
 // === impl Segment ===
 
 impl Segment {
     pub(crate) fn new(chain: Chain, source: Option<Arc<Ledger>>) -> Self {
         Self {
             chain: Mutex::new(chain),
+            replaced: watch::Sender::new(()),
             source,
         }
     }
@@ -102,19 +116,56 @@ impl Segment {
         self.finish().await;
     }
 
+    /// Puts another filter in the place of one. Cancel safe: it is done, or nothing is; and what left the old one is pushed on
+    /// with the next event at the latest.
+    pub(crate) async fn replace(&self, index: usize, new: Replacement) {
+        let mut chain = self.chain.lock().await;
+        if chain.finished {
+            return;
+        }
+        let chain = &mut *chain;
+        Flow::new(&mut chain.nodes, &mut chain.leaves).at(index, |node, flow| {
+            node.replace(new.filter, new.rebuild, new.take_over, flow);
+        });
+        self.replaced.send_replace(());
+        chain.settle(self.source.as_deref());
+        chain.push_on().await;
+    }
+
     /// Calls [`ticked`](crate::plugin::Filter::ticked) of every filter that wants it, until the set is dropped.
     pub(crate) async fn start_ticking(self: &Arc<Self>) -> JoinSet<()> {
         let mut tickers = JoinSet::new();
         let chain = self.chain.lock().await;
         for (index, node) in chain.nodes.iter().enumerate() {
-            if let Some(every) = node.tick().filter(|every| !every.is_zero()) {
-                tickers.spawn(Arc::clone(self).tick(index, every));
-            }
+            let replaced = self.replaced.subscribe();
+            tickers.spawn(Arc::clone(self).tick(index, node.tick(), replaced));
         }
         tickers
     }
 
-    async fn tick(self: Arc<Self>, index: usize, every: Duration) {
+    async fn tick(
+        self: Arc<Self>,
+        index: usize,
+        mut every: Option<Duration>,
+        mut replaced: watch::Receiver<()>,
+    ) {
+        loop {
+            let ticks = async {
+                match every.filter(|every| !every.is_zero()) {
+                    Some(every) => self.tick_every(index, every).await,
+                    None => future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = ticks => {}
+                _ = replaced.changed() => {}
+            }
+            let chain = self.chain.lock().await;
+            every = chain.nodes.get(index).and_then(Node::tick);
+        }
+    }
+
+    async fn tick_every(&self, index: usize, every: Duration) {
         let mut interval = tokio::time::interval(every);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first tick of an interval is due at once.

@@ -19,6 +19,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
+use std::mem;
 use std::time::Duration;
 
 use evows_core::config::{Period, Problem, Size};
@@ -124,6 +125,23 @@ impl FilterPlugin for Debounce {
             bytes: 0,
         })
     }
+
+    /// What is held goes when it would have gone, or, with shorter times, as if it had come now.
+    fn take_over(&mut self, before: &mut Self) {
+        if self.config.key != before.config.key {
+            return;
+        }
+        let now = Instant::now();
+        let (quiet, max_wait) = (now + self.config.quiet.0, now + self.config.max_wait.0);
+        for (key, mut held) in before.held.drain() {
+            held.last = held.last.min(max_wait);
+            held.due = held.due.min(quiet).min(held.last);
+            self.due.insert((held.due, key));
+            self.held.insert(key, held);
+        }
+        before.due.clear();
+        self.bytes = mem::take(&mut before.bytes);
+    }
 }
 
 impl Debounce {
@@ -158,7 +176,7 @@ impl Debounce {
                 self.due.remove(&(held.due, key));
                 held.due = due.min(held.last);
                 self.due.insert((held.due, key));
-                let old = std::mem::replace(&mut held.event, event);
+                let old = mem::replace(&mut held.event, event);
                 self.bytes -= weight(&old);
                 out.discard(old, "superseded");
             }
@@ -355,5 +373,30 @@ mod tests {
             });
             prop_assert_eq!(passed, expected(&times, quiet, max_wait));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_held_waits_on_with_other_times() {
+        let mut bench = Bench::from_toml("quiet = '1s'");
+        bench.send(numbered("a", 1));
+        advance(500 * MS).await;
+        assert!(emitted(bench.reload("quiet = '3s'\nmax_wait = '5s'")).is_empty());
+        bench.send(numbered("a", 2));
+        assert_eq!(superseded(&mut bench), [1]);
+        advance(2_999 * MS).await;
+        assert!(emitted(bench.tick()).is_empty());
+        advance(MS).await;
+        assert_eq!(emitted(bench.tick()), [2]);
+        bench.send(numbered("a", 3));
+        bench.reload("quiet = '100ms'");
+        advance(100 * MS).await;
+        assert_eq!(
+            emitted(bench.tick()),
+            [3],
+            "it does not wait for the time that was"
+        );
+        bench.send(numbered("a", 4));
+        // Of other keys nothing is known: it goes.
+        assert_eq!(emitted(bench.reload("key = ['event']")), [4]);
     }
 }

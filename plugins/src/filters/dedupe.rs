@@ -20,6 +20,7 @@
 //! from new events, use `idempotency` of the source `webhook`, which knows how they ended.
 
 use std::collections::{HashSet, VecDeque};
+use std::mem;
 use std::time::Duration;
 
 use evows_core::config::{Period, Problem};
@@ -116,6 +117,18 @@ impl FilterPlugin for Dedupe {
             seen: HashSet::new(),
             order: VecDeque::new(),
         })
+    }
+
+    fn take_over(&mut self, before: &mut Self) {
+        if self.key == before.key {
+            self.seen = mem::take(&mut before.seen);
+            self.order = mem::take(&mut before.order);
+            while self.order.len() > self.max_keys
+                && let Some(&(_, oldest)) = self.order.front()
+            {
+                self.forget_oldest(oldest);
+            }
+        }
     }
 }
 
@@ -247,5 +260,24 @@ mod tests {
                 prop_assert_eq!(filter.order.len(), filter.seen.len());
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_seen_stays_seen_with_another_window() {
+        let mut bench = Bench::from_toml("key = ['data']\nwindow = '1m'");
+        assert!(passes(&mut bench, "\"data\":1") && passes(&mut bench, "\"data\":2"));
+        bench.reload("key = ['data']\nwindow = '10s'");
+        assert!(!passes(&mut bench, "\"data\":1"));
+        // The older one makes room.
+        bench.reload("key = ['data']\nwindow = '10s'\nmax_keys = 1");
+        assert!(!passes(&mut bench, "\"data\":2"));
+        assert!(passes(&mut bench, "\"data\":1"));
+        advance(10_000 * MS).await;
+        assert!(passes(&mut bench, "\"data\":1"));
+        bench.reload("key = ['data', 'event']\nwindow = '10s'");
+        assert!(
+            passes(&mut bench, "\"data\":1"),
+            "nothing was seen of this key"
+        );
     }
 }

@@ -253,6 +253,12 @@ impl AsyncFilterPlugin for Enrich {
             },
         })
     }
+
+    fn take_over(&mut self, before: &Self) {
+        if let (From::Http(lookup), From::Http(before)) = (&mut self.from, &before.from) {
+            lookup.take_over(before);
+        }
+    }
 }
 
 #[async_trait]

@@ -65,6 +65,21 @@ impl<V: Default> Recent<V> {
         (at, Some((gone, value)))
     }
 
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Makes room for more keys.
+    pub(super) fn widen(&mut self, most: usize) {
+        self.most = self.most.max(most);
+    }
+
+    /// Every key and its value, in no order.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u128, &mut V)> {
+        let slots = self.slots.iter_mut();
+        slots.map(|slot| (slot.key, &mut slot.value))
+    }
+
     /// The value at a place that [`touch`](Self::touch) gave.
     pub(super) fn at(&mut self, at: usize) -> &mut V {
         &mut self.slots[at].value

@@ -154,6 +154,12 @@ impl FilterPlugin for Sample {
             seed: xxh3_64(cx.id().as_bytes()),
         })
     }
+
+    fn take_over(&mut self, before: &mut Self) {
+        if self.key == before.key {
+            self.sum = before.sum;
+        }
+    }
 }
 
 impl Sample {
@@ -257,5 +263,18 @@ mod tests {
             let problems = FilterHarness::<Sample>::problems(keys);
             assert!(problems.contains(message), "{keys}: {problems}");
         }
+    }
+
+    #[test]
+    fn every_nth_is_kept_over_a_reload() {
+        let mut bench = FilterHarness::<Sample>::from_toml("one_in = 3");
+        let event = r#"{"event":"call","instance":"a"}"#;
+        bench.send_json(event).send_json(event);
+        assert_eq!(bench.emitted().len(), 1);
+        bench.reload("rate = 0.34");
+        bench.send_json(event);
+        assert_eq!(bench.emitted().len(), 0, "the third was not among those");
+        bench.send_json(event);
+        assert_eq!(bench.emitted().len(), 1);
     }
 }

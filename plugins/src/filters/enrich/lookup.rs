@@ -78,7 +78,7 @@ pub(super) struct Lookup {
     outage: Outage,
     /// There once the filter has started.
     client: OnceLock<Arc<dyn Exchange>>,
-    answers: Cache<String, Entry, Weight>,
+    answers: Arc<Cache<String, Entry, Weight>>,
 }
 
 /// What was found, if anything.
@@ -208,8 +208,16 @@ impl Lookup {
             network: Network::of_operator(config.proxy, config.ca_file, environment),
             outage,
             client: OnceLock::new(),
-            answers: Cache::with_weighter(IN_ONE_PLACE, bytes, Weight),
+            answers: Arc::new(Cache::with_weighter(IN_ONE_PLACE, bytes, Weight)),
         })
+    }
+
+    /// Goes on with what another one remembers, if it asks for the same.
+    pub(super) fn take_over(&mut self, before: &Self) {
+        let asks = |it: &Self| (it.url.clone(), it.headers.clone(), it.pick.clone());
+        if asks(self) == asks(before) && self.answers.capacity() == before.answers.capacity() {
+            self.answers = Arc::clone(&before.answers);
+        }
     }
 
     pub(super) async fn start(&self) -> Result<(), BoxError> {

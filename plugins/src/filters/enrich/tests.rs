@@ -410,3 +410,16 @@ fn says_what_is_wrong() {
         assert!(problems.contains(part), "{keys}: {problems}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_remembered_is_taken_over_by_who_asks_for_the_same() {
+    let (before, asked) = lookup("ttl = '1h'");
+    assert!(before.find("a").await.is_ok());
+    for (keys, more) in [("ttl = '1m'", 0), ("headers = { X-Shop = 'a' }", 1)] {
+        let (mut after, asked_after) = lookup(keys);
+        after.take_over(&before);
+        assert!(after.find("a").await.is_ok());
+        assert_eq!(asked_after.0.load(Ordering::Relaxed), more, "{keys}");
+    }
+    assert_eq!(asked.0.load(Ordering::Relaxed), 1);
+}
