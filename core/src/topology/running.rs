@@ -13,7 +13,7 @@ use super::fanout::Output;
 use super::graph::{Graph, Reader};
 use super::ledger::Ledger;
 use super::node::Node;
-use super::plan::{BuiltFilter, GraphError, Part, Plan, Rebuild};
+use super::plan::{BuiltFilter, GraphError, Part, Plan, Rebuild, SinkPart};
 use super::queue::{Receiver, Sender, queue};
 use super::segment::{Chain, Leaf, Replacement, Segment};
 use super::supervise::supervise;
@@ -75,15 +75,7 @@ impl Plan {
         let mut sink_ledgers = Vec::new();
         for sink in self.sinks {
             let ledger = ledger(&sink.part.id, Kind::Sink);
-            let (sender, receiver) = queue(sink.buffer, Some(Arc::clone(&ledger)));
-            let intake = match sink.journal {
-                None => Intake::Queue(receiver),
-                Some(journal) => running.spool(journal, receiver, sink.buffer.when_full, &ledger),
-            };
-            let (delivery, limits) = (&sink.delivery, sink.buffer);
-            let worker = Worker::new(sink.part, delivery, limits, intake, Arc::clone(&ledger));
-            running.sinks.spawn(worker.run(running.cut_sinks.clone()));
-            sink_queues.push(sender);
+            sink_queues.push(running.start_sink(sink, &ledger));
             sink_ledgers.push(ledger);
         }
         let mut filter_queues: Vec<Option<(Sender, Option<Receiver>)>> = Vec::new();
@@ -116,16 +108,12 @@ impl Plan {
                 }
             });
             let leaves = leaves.collect();
-            let mut front = None;
-            let ids: Vec<_> = shape
-                .nodes
-                .iter()
-                .map(|(filter, _)| Arc::clone(filter_ledgers[*filter].component()))
-                .collect();
+            let (mut front, mut ids) = (None, Vec::new());
             let nodes = shape.nodes.into_iter().map(|(filter, outputs)| {
                 let part = filters[filter].take();
                 let part = part.expect("a filter runs in one segment").part;
                 let ledger = Arc::clone(&filter_ledgers[filter]);
+                ids.push(Arc::clone(&part.id));
                 let (node, task) = node(part, outputs, ledger, &running.shutdown);
                 // The graph puts an async filter in front of its segment.
                 front = front.take().or(task);
@@ -133,24 +121,12 @@ impl Plan {
             });
             let nodes = nodes.collect();
             let chain = Chain::new(shape.root, nodes, leaves);
-            let mut replacer = front.as_ref().map(AsyncNode::replacer);
-            let place = |segment: &Arc<Segment>| {
-                for (index, id) in ids.into_iter().enumerate() {
-                    let (segment, task) = (Arc::clone(segment), replacer.take());
-                    let place = Place {
-                        segment,
-                        index,
-                        task,
-                    };
-                    running.filters.insert(id, place);
-                }
-            };
             if let Some(filter) = shape.fed_by {
                 let queue = filter_queues[filter].as_mut();
                 let receiver = queue.and_then(|queue| queue.1.take());
                 let receiver = receiver.expect("a segment has one queue");
                 let segment = Arc::new(Segment::new(chain, None));
-                place(&segment);
+                running.place(&segment, ids, front.as_ref());
                 match front {
                     Some(task) => {
                         let cut = running.cut_sinks.clone();
@@ -163,7 +139,7 @@ impl Plan {
             } else if let Some(part) = sources.next() {
                 let ledger = ledger(&part.id, Kind::Source);
                 let segment = Arc::new(Segment::new(chain, Some(Arc::clone(&ledger))));
-                place(&segment);
+                running.place(&segment, ids, None);
                 running.ledgers.push(Arc::clone(&ledger));
                 ready.push((part, segment, ledger));
             }
@@ -217,6 +193,33 @@ fn inline(mut rebuild: Rebuild<BuiltFilter>) -> Rebuild<Box<dyn Filter>> {
 // === impl Running ===
 
 impl Running {
+    /// Starts a sink; gives the way into its queue.
+    fn start_sink(&mut self, sink: SinkPart, ledger: &Arc<Ledger>) -> Sender {
+        let (sender, receiver) = queue(sink.buffer, Some(Arc::clone(ledger)));
+        let intake = match sink.journal {
+            None => Intake::Queue(receiver),
+            Some(journal) => self.spool(journal, receiver, sink.buffer.when_full, ledger),
+        };
+        let (delivery, limits) = (&sink.delivery, sink.buffer);
+        let worker = Worker::new(sink.part, delivery, limits, intake, Arc::clone(ledger));
+        self.sinks.spawn(worker.run(self.cut_sinks.clone()));
+        sender
+    }
+
+    /// Remembers where filters run, whose ids these are in their order; the first is the async one, if there is any.
+    fn place(&mut self, segment: &Arc<Segment>, ids: Vec<Arc<str>>, front: Option<&AsyncNode>) {
+        let mut task = front.map(AsyncNode::replacer);
+        for (index, id) in ids.into_iter().enumerate() {
+            let (segment, task) = (Arc::clone(segment), task.take());
+            let place = Place {
+                segment,
+                index,
+                task,
+            };
+            self.filters.insert(id, place);
+        }
+    }
+
     /// Puts a buffer on disk behind a queue.
     fn spool(
         &mut self,
