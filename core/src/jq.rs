@@ -45,7 +45,8 @@ pub struct Program {
     looks_at: Need,
     /// The same, and what its results have by way of `event` and `instance`.
     yields: Need,
-    plain: Option<Plain>,
+    /// What it is without jq, and how many times that walks through a document.
+    plain: Option<(Plain, usize)>,
     rewrite: Option<Rewrite>,
     assigns: bool,
     compiled: Compiled,
@@ -67,8 +68,8 @@ pub enum Rewritten {
     Envelope(Bytes),
     /// The program yields nothing.
     Nothing,
-    /// That is not known before it is run.
-    Unknown,
+    /// That is not known before it is run. So much of the time is left for that.
+    Unknown(Duration),
 }
 
 /// How a program ended early.
@@ -91,7 +92,11 @@ impl Program {
             return Err(faults(text));
         };
         let (looks_at, yields) = flow::follow(&main, &["event", "instance"]);
-        let (plain, rewrite) = (Plain::of(&main), Rewrite::of(&main));
+        let plain = Plain::of(&main).map(|plain| {
+            let looks = plain.looks();
+            (plain, looks)
+        });
+        let rewrite = Rewrite::of(&main);
         let assigns = matches!(main, Term::BinOp(_, BinaryOp::Assign, _));
         let compiled = Compiled::compile(main, text)?;
         Ok(Self {
@@ -122,7 +127,11 @@ impl Program {
     /// Whether it [holds](Self::holds) for an event, where that can be seen without running it: when all that it does is compare
     /// what stands at constant paths.
     pub fn tells(&self, event: &Event) -> Option<bool> {
-        self.plain.as_ref()?.holds(Document::of(event))
+        let (plain, looks) = self.plain.as_ref()?;
+        if scan::is_long(event.envelope(), *looks) {
+            return None;
+        }
+        plain.holds(Document::of(event))
     }
 
     /// What it makes of an event's envelope, where that can be said without reading all that it looks at: when it keeps events for
@@ -131,7 +140,7 @@ impl Program {
     pub fn rewrites(&self, event: &Event, time: Duration) -> Result<Rewritten, RunError> {
         match &self.rewrite {
             Some(rewrite) => rewrite.envelope(event, time),
-            None => Ok(Rewritten::Unknown),
+            None => Ok(Rewritten::Unknown(time)),
         }
     }
 

@@ -2,7 +2,7 @@
 //! is neither read nor copied for them.
 
 use std::cell::{Cell, OnceCell};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jaq_core::load::parse::{BinaryOp, Term};
 use jaq_json::Val;
@@ -13,65 +13,101 @@ use super::needs::Need;
 use super::{RunError, flow};
 use crate::Event;
 
+/// Which of the values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slot {
+    /// Those of one stretch are made in one go: there is nothing between them that may end the program first.
+    stretch: usize,
+    number: usize,
+}
+
 /// Terms that are run in one go. Each must yield one value.
-pub(super) struct Runs {
+struct Run {
     compiled: Compiled,
     /// What they look at.
     need: Need,
 }
 
+/// All of them, by stretches.
+pub(super) struct Runs(Vec<Option<Run>>);
+
 /// What they come to for one event, once that is asked for.
 pub(super) struct Ahead<'a> {
-    runs: Option<&'a Runs>,
+    runs: &'a Runs,
     event: &'a Event,
     time: Duration,
-    values: OnceCell<Option<Vec<Val>>>,
+    values: Vec<OnceCell<Option<Vec<Val>>>>,
+    spent: Cell<Duration>,
     exceeded: Cell<Option<Exceeded>>,
 }
 
-/// Terms while they are gathered, each with how many edits are in front of it.
+/// Terms while they are gathered.
 #[derive(Default)]
-pub(super) struct Gathered<'t> {
-    terms: Vec<(&'t Term<&'t str>, usize)>,
-}
+pub(super) struct Gathered<'t>(Vec<Stretch<'t>>);
+
+/// Those of one stretch, each with how many edits are in front of it.
+type Stretch<'t> = Vec<(Term<&'t str>, usize)>;
+
+/// A term would see what an edit in front of it has changed.
+pub(super) struct Stale;
 
 // === impl Gathered ===
 
 impl<'t> Gathered<'t> {
-    /// Adds a term that stands behind so many edits, and says which one it is.
-    pub(super) fn add(&mut self, term: &'t Term<&'t str>, edits: usize) -> usize {
-        self.terms.push((term, edits));
-        self.terms.len() - 1
+    /// Adds a term that stands behind so many edits.
+    pub(super) fn add(&mut self, term: Term<&'t str>, stretch: usize, edits: usize) -> Slot {
+        if self.0.len() <= stretch {
+            self.0.resize_with(stretch + 1, Vec::new);
+        }
+        let terms = &mut self.0[stretch];
+        terms.push((term, edits));
+        let number = terms.len() - 1;
+        Slot { stretch, number }
     }
 
-    /// All of them, if there are any: nothing when one would see what an edit in front of it has changed.
-    #[expect(clippy::option_option, reason = "there are none, or not these")]
-    pub(super) fn compile(self, changed: &[Option<&[String]>]) -> Option<Option<Runs>> {
-        for (term, edits) in &self.terms {
-            let mut changed = changed.get(..*edits)?.iter().flatten();
+    /// How many there are in a stretch.
+    pub(super) fn count(&self, stretch: usize) -> usize {
+        self.0.get(stretch).map_or(0, Vec::len)
+    }
+
+    /// Forgets all of a stretch but the first ones.
+    pub(super) fn keep_first(&mut self, stretch: usize, count: usize) {
+        if let Some(terms) = self.0.get_mut(stretch) {
+            terms.truncate(count);
+        }
+    }
+
+    /// `changed`: where the document is another one behind each edit, if it is.
+    pub(super) fn compile(self, changed: &[Option<&[String]>]) -> Result<Runs, Stale> {
+        for (term, edits) in self.0.iter().flatten() {
+            let in_front = changed.get(..*edits).unwrap_or(changed);
             let need = flow::looks_at_or_yields(term);
-            if changed.any(|path| need.meets(path)) {
-                return None;
+            if in_front.iter().flatten().any(|path| need.meets(path)) {
+                return Err(Stale);
             }
         }
-        let list = |term: Term<&'t str>| Term::Arr(Some(Box::new(term)));
-        let terms = self.terms.into_iter().map(|(term, _)| list(term.clone()));
-        let all = terms
-            .reduce(|left, right| Term::BinOp(Box::new(left), BinaryOp::Comma, Box::new(right)));
-        let Some(all) = all.map(list) else {
-            return Some(None);
-        };
-        let (need, _) = flow::follow(&all, &[]);
-        // What is wrong with them was said of the whole program.
-        let compiled = Compiled::compile(all, "").ok()?;
-        Some(Some(Runs { compiled, need }))
+        let runs = self.0.into_iter().map(Run::compile);
+        Ok(Runs(runs.collect()))
     }
 }
 
-// === impl Runs ===
+// === impl Run ===
 
-impl Runs {
-    fn of(&self, event: &Event, time: Duration) -> Result<Option<Vec<Val>>, RunError> {
+impl Run {
+    /// Nothing when there are no terms.
+    fn compile(terms: Stretch<'_>) -> Option<Self> {
+        let list = |term| Term::Arr(Some(Box::new(term)));
+        let lists = terms.into_iter().map(|(term, _)| list(term));
+        let all = lists
+            .reduce(|left, right| Term::BinOp(Box::new(left), BinaryOp::Comma, Box::new(right)));
+        let all = list(all?);
+        let (need, _) = flow::follow(&all, &[]);
+        // What is wrong with them was said of the whole program.
+        let compiled = Compiled::compile(all, "").ok()?;
+        Some(Self { compiled, need })
+    }
+
+    fn values(&self, event: &Event, time: Duration) -> Result<Option<Vec<Val>>, RunError> {
         let Some(input) = self.need.read(event.envelope(), true) else {
             return Ok(None);
         };
@@ -95,29 +131,48 @@ impl Runs {
 // === impl Ahead ===
 
 impl<'a> Ahead<'a> {
-    pub(super) fn new(runs: Option<&'a Runs>, event: &'a Event, time: Duration) -> Self {
+    pub(super) fn new(runs: &'a Runs, event: &'a Event, time: Duration) -> Self {
         Self {
             runs,
             event,
             time,
-            values: OnceCell::new(),
+            values: runs.0.iter().map(|_| OnceCell::new()).collect(),
+            spent: Cell::default(),
             exceeded: Cell::new(None),
         }
     }
 
-    /// What a term came to; nothing where the program raises an error, yields more or less, or takes too long.
-    pub(super) fn value(&self, number: usize) -> Option<&Val> {
-        let values = self
-            .values
-            .get_or_init(|| match self.runs?.of(self.event, self.time) {
-                Ok(values) => values,
-                Err(RunError::Raised(_)) => None,
-                Err(RunError::Exceeded(exceeded)) => {
-                    self.exceeded.set(Some(exceeded));
-                    None
-                }
-            });
-        values.as_ref()?.get(number)
+    /// What a term came to. It is not known where the program raises an error, yields more or less, or takes too long.
+    pub(super) fn value(&self, slot: Slot) -> Option<&Val> {
+        let (run, values) = (
+            self.runs.0.get(slot.stretch)?,
+            self.values.get(slot.stretch)?,
+        );
+        let values = values.get_or_init(|| self.run(run.as_ref()?));
+        values.as_ref()?.get(slot.number)
+    }
+
+    fn run(&self, run: &Run) -> Option<Vec<Val>> {
+        let begun = Instant::now();
+        let values = run.values(self.event, self.left());
+        self.spent.set(self.spent.get() + begun.elapsed());
+        match values {
+            Ok(values) => values,
+            Err(RunError::Raised(_)) => None,
+            Err(RunError::Exceeded(exceeded)) => {
+                let exceeded = match exceeded {
+                    Exceeded::Time(_) => Exceeded::Time(self.time),
+                    Exceeded::Depth => Exceeded::Depth,
+                };
+                self.exceeded.set(Some(exceeded));
+                None
+            }
+        }
+    }
+
+    /// The time that jq has left.
+    pub(super) fn left(&self) -> Duration {
+        self.time.saturating_sub(self.spent.get())
     }
 
     /// The bytes that what was not looked at is a part of.

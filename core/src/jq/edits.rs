@@ -4,13 +4,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use jaq_core::load::parse::{BinaryOp, Term};
 use jaq_core::ops::Math;
 
 use super::ahead::{Ahead, Gathered, Runs};
 use super::plain::{Plain, members};
-use super::scan::{Found, Scan};
+use super::scan::{Found, Scan, is_long, is_too_deep};
 use super::values::{Document, write_text};
 use super::{Rewritten, RunError};
 use crate::Event;
@@ -18,7 +17,9 @@ use crate::Event;
 /// What becomes of the envelope. It names the same event and the same instance.
 pub(super) struct Rewrite {
     edits: Vec<Edit>,
-    runs: Option<Runs>,
+    runs: Runs,
+    /// How many times the document is walked through.
+    walks: usize,
 }
 
 enum Edit {
@@ -37,6 +38,8 @@ enum Edit {
 struct Parts<'t> {
     edits: Vec<Edit>,
     runs: Gathered<'t>,
+    /// Behind so many edits that may end it.
+    stretch: usize,
 }
 
 // === impl Rewrite ===
@@ -46,20 +49,24 @@ impl Rewrite {
     pub(super) fn of(program: &Term<&str>) -> Option<Self> {
         let mut parts = Parts::default();
         parts.add(program, &[])?;
-        let Parts { edits, runs } = parts;
+        let Parts { edits, runs, .. } = parts;
         let changed: Vec<Option<&[String]>> = edits.iter().map(Edit::changes).collect();
-        let runs = runs.compile(&changed)?;
-        Some(Self { edits, runs })
+        let runs = runs.compile(&changed).ok()?;
+        let walks = edits.iter().map(Edit::walks).sum();
+        Some(Self { edits, runs, walks })
     }
 
     /// What it makes of an event's envelope.
     pub(super) fn envelope(&self, event: &Event, time: Duration) -> Result<Rewritten, RunError> {
-        let ahead = Ahead::new(self.runs.as_ref(), event, time);
+        if is_long(event.envelope(), self.walks) {
+            return Ok(Rewritten::Unknown(time));
+        }
+        let ahead = Ahead::new(&self.runs, event, time);
         let rewritten = self.rewritten(event, &ahead);
         match (rewritten, ahead.exceeded()) {
             (_, Some(exceeded)) => Err(exceeded.into()),
             (Some(rewritten), None) => Ok(rewritten),
-            (None, None) => Ok(Rewritten::Unknown),
+            (None, None) => Ok(Rewritten::Unknown(ahead.left())),
         }
     }
 
@@ -71,37 +78,39 @@ impl Rewrite {
                 Some(json) => Document::changed(json, ahead),
                 None => Document::of(event).with(ahead),
             };
-            let mut written = Vec::new();
             match edit {
                 Edit::Keep(condition) => {
                     if !condition.holds(document)? {
                         return Some(Rewritten::Nothing);
                     }
-                    continue;
                 }
                 Edit::Replace(object) => {
-                    written.reserve(before.len());
-                    object.write(document, &mut written)?;
-                    changed = Some(written);
-                    continue;
+                    let mut json = Vec::with_capacity(before.len());
+                    object.write(document, &mut json)?;
+                    changed = Some(json);
                 }
-                Edit::Set(_, value) => value.write(document, &mut written)?,
-                Edit::Remove(..) => {}
-            }
-            let json = changed.get_or_insert_with(|| {
-                let mut json = Vec::with_capacity(before.len() + written.len() + 64);
-                json.extend_from_slice(before);
-                json
-            });
-            match edit {
-                Edit::Set(path, _) => set(json, path, &written)?,
-                Edit::Remove(path, given) => delete(json, path, *given)?,
-                Edit::Keep(_) | Edit::Replace(_) => {}
+                Edit::Set(path, value) => {
+                    let mut written = Vec::new();
+                    value.write(document, &mut written)?;
+                    set(of_copy(&mut changed, before), path, &written)?;
+                }
+                Edit::Remove(path, given) => delete(of_copy(&mut changed, before), path, *given)?,
             }
         }
-        let changed = changed.map_or_else(|| before.clone(), Bytes::from);
-        Some(Rewritten::Envelope(changed))
+        let Some(changed) = changed else {
+            return Some(Rewritten::Envelope(before.clone()));
+        };
+        (!is_too_deep(&changed)).then(|| Rewritten::Envelope(changed.into()))
     }
+}
+
+/// What became of an envelope, or else a copy of it.
+fn of_copy<'a>(changed: &'a mut Option<Vec<u8>>, before: &[u8]) -> &'a mut Vec<u8> {
+    changed.get_or_insert_with(|| {
+        let mut json = Vec::with_capacity(before.len() + 64);
+        json.extend_from_slice(before);
+        json
+    })
 }
 
 // === impl Parts ===
@@ -126,9 +135,14 @@ impl<'t> Parts<'t> {
                 self.edits.push(Edit::Set(to, value));
                 Some(())
             }
-            Term::BinOp(to, BinaryOp::UpdateMath(Math::Add), value) => {
-                let (to, value) = (path(to)?, self.value(input().as_ref(), value)?);
-                let sum = Plain::Sum(Box::new(Plain::Path(to.clone())), Box::new(value));
+            Term::BinOp(left, BinaryOp::UpdateMath(Math::Add), right) => {
+                let to = path(left)?;
+                let sum = Term::BinOp(left.clone(), BinaryOp::Math(Math::Add), right.clone());
+                let sum = match Plain::given(input().as_ref(), &sum) {
+                    Some(plain) => plain,
+                    None if below.is_empty() => self.run(sum),
+                    None => return None,
+                };
                 self.edits.push(Edit::Set(to, sum));
                 Some(())
             }
@@ -160,6 +174,7 @@ impl<'t> Parts<'t> {
                 };
                 let condition = self.value(None, condition)?;
                 self.edits.push(Edit::Keep(condition));
+                self.stretch += 1;
                 Some(())
             }
             Term::Obj(_) if below.is_empty() => {
@@ -198,15 +213,23 @@ impl<'t> Parts<'t> {
         if input.is_some() {
             return None;
         }
-        if let Term::Obj(terms) = term
-            && let Some(object) = members(terms, |name, term| match term {
+        if let Term::Obj(terms) = term {
+            let before = self.runs.count(self.stretch);
+            let object = members(terms, |name, term| match term {
                 Some(term) => self.value(None, term),
                 None => Some(Plain::Path(vec![name.to_owned()])),
-            })
-        {
-            return Some(object);
+            });
+            if object.is_some() {
+                return object;
+            }
+            // Then jq makes all of it.
+            self.runs.keep_first(self.stretch, before);
         }
-        Some(Plain::Ran(self.runs.add(term, self.edits.len())))
+        Some(self.run(term.clone()))
+    }
+
+    fn run(&mut self, term: Term<&'t str>) -> Plain {
+        Plain::Ran(self.runs.add(term, self.stretch, self.edits.len()))
     }
 }
 
@@ -219,6 +242,15 @@ fn is_free(path: &[String]) -> bool {
 // === impl Edit ===
 
 impl Edit {
+    /// How many times it walks through the document.
+    fn walks(&self) -> usize {
+        match self {
+            Self::Keep(term) | Self::Replace(term) => term.looks(),
+            Self::Set(_, term) => term.looks() + 1,
+            Self::Remove(..) => 1,
+        }
+    }
+
     /// Where the document is another one behind it.
     fn changes(&self) -> Option<&[String]> {
         match self {

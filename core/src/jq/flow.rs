@@ -106,11 +106,13 @@ impl<'t> Flow<'t> {
         if !open {
             return Need::Nothing;
         }
+        // Members that are kept have their names and values for a name, which must be nobody else's.
+        let apart = *apart || members.iter().any(|(name, _)| name.contains('"'));
         let members = members.iter();
         let wanted = members.map(|(name, place)| (name.clone(), self.need(*place)));
         Need::Members {
             wanted: wanted.collect(),
-            apart: *apart,
+            apart,
         }
     }
 
@@ -167,8 +169,11 @@ impl<'t> Flow<'t> {
             Term::Label(_, term) => self.term(term, input),
             Term::TryCatch(term, caught) => {
                 let tried = self.term(term, input);
-                // What is caught was made by what raised it.
+                // What is caught was made by what raised it, and may have all in it that was at hand there.
                 let caught = caught.as_ref();
+                if caught.is_some_and(|caught| !is_fixed(caught)) {
+                    self.look_at_all(input);
+                }
                 let caught = caught.map(|caught| self.term(caught, &Seen::NOTHING));
                 tried.or(&caught.unwrap_or(Seen::NOTHING))
             }
@@ -408,6 +413,15 @@ pub(super) fn constant<'t>(term: &Term<&'t str>) -> Option<Cow<'t, str>> {
         }
     }
     Some(Cow::Owned(whole))
+}
+
+/// Whether it comes to the same whatever it is given.
+fn is_fixed(term: &Term<&str>) -> bool {
+    match term {
+        Term::Num(_) | Term::Arr(None) => true,
+        Term::Call("true" | "false" | "null" | "empty", arguments) => arguments.is_empty(),
+        _ => constant(term).is_some(),
+    }
 }
 
 fn is_null(term: &Term<&str>) -> bool {

@@ -54,7 +54,7 @@ impl Mapping {
     /// that follow from its own; each keeps the attachments whose placeholders it has. Without a value the event is discarded
     /// as `no_output`.
     pub fn apply(&mut self, event: Event, out: &mut Emitter<'_>) -> Result<(), (Event, Failure)> {
-        match self.program.rewrites(&event, self.time_limit) {
+        let left = match self.program.rewrites(&event, self.time_limit) {
             Ok(Rewritten::Envelope(envelope)) => {
                 out.emit(event.with_envelope(envelope).tidied());
                 return Ok(());
@@ -63,10 +63,10 @@ impl Mapping {
                 out.discard(event, "no_output");
                 return Ok(());
             }
-            Ok(Rewritten::Unknown) => {}
+            Ok(Rewritten::Unknown(left)) => left,
             Err(error) => return Err((event, error.into())),
-        }
-        let mut mapped = match self.map(&event) {
+        };
+        let mut mapped = match self.map(&event, left) {
             Ok(mapped) => mapped,
             Err(failure) => return Err((event, failure)),
         };
@@ -84,12 +84,12 @@ impl Mapping {
     }
 
     /// What becomes of an event. All of it, or nothing.
-    fn map(&mut self, event: &Event) -> Result<Vec<Event>, Failure> {
+    fn map(&mut self, event: &Event, time: Duration) -> Result<Vec<Event>, Failure> {
         let values = &mut self.values;
         values.clear();
         let input = self.reader.read(event.envelope());
         let input = input.ok_or(Failure::Envelope)?;
-        let run = self.program.run(input, self.time_limit, |value| {
+        let run = self.program.run(input, time, |value| {
             values.push(value);
         });
         run?;

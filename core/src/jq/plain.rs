@@ -10,8 +10,13 @@ use jaq_core::load::parse::{BinaryOp, Term};
 use jaq_core::ops::{Cmp, Math};
 use jaq_core::path::{Opt, Part, Path};
 
+use super::ahead::Slot;
 use super::flow::constant;
 use super::values::is_exact;
+
+/// How large a term may get behind a pipe. What is in front of it is in it wherever it is used, so that a chain would double with
+/// each link.
+const LARGEST: usize = 256;
 
 /// A term. Each evaluates its first one first.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,8 +41,8 @@ pub(super) enum Plain {
     Length(Box<Plain>),
     /// What is between separators, of a text.
     Split(Box<Plain>, String),
-    /// The part with this number of what is between separators.
-    Part(Box<Plain>, String, Number),
+    /// One of what is between separators.
+    Part(Box<Plain>, String, Nth),
     /// Texts, one behind the other, or numbers.
     Sum(Box<Plain>, Box<Plain>),
     Difference(Box<Plain>, Box<Plain>),
@@ -47,8 +52,8 @@ pub(super) enum Plain {
     Object(Vec<(String, Plain)>),
     /// The second, when there is the first.
     Then(Box<Plain>, Box<Plain>),
-    /// The value with this number of those that [jq made](super::ahead).
-    Ran(usize),
+    /// A value that [jq made](super::ahead).
+    Ran(Slot),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +64,7 @@ pub(super) enum Where {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Number {
+pub(super) enum Nth {
     FromStart(usize),
     Last,
 }
@@ -134,8 +139,10 @@ impl Plain {
                 BinaryOp::Math(Math::Mul) => Some(Self::Product(boxed(left)?, boxed(right)?)),
                 BinaryOp::Pipe(None) => {
                     let left = Self::given(input, left)?;
-                    let right = Self::given(Some(&left), right)?;
-                    Some(right.behind(left))
+                    if left.size() > LARGEST {
+                        return None;
+                    }
+                    Some(Self::given(Some(&left), right)?.behind(left))
                 }
                 _ => None,
             },
@@ -154,8 +161,8 @@ impl Plain {
             ("not", []) => Some(Self::Not(given()?)),
             ("length", []) => Some(Self::Length(given()?)),
             ("tostring", []) => Some(Self::Joined(vec![*given()?])),
-            ("first", []) => given()?.part(Number::FromStart(0)),
-            ("last", []) => given()?.part(Number::Last),
+            ("first", []) => given()?.part(Nth::FromStart(0)),
+            ("last", []) => given()?.part(Nth::Last),
             ("has", [name]) => Some(Self::HasMember(given()?, text(name)?)),
             ("contains", [it]) => Some(Self::Has(given()?, Where::Anywhere, text(it)?)),
             ("startswith", [start]) => Some(Self::Has(given()?, Where::Start, text(start)?)),
@@ -186,18 +193,70 @@ impl Plain {
                     names.push(constant(index)?.into_owned());
                     Self::Path(names)
                 }
-                (it, Term::Num(number)) => it.part(Number::FromStart(number.parse().ok()?))?,
-                (it, Term::Neg(one)) if matches!(**one, Term::Num("1")) => it.part(Number::Last)?,
+                (it, Term::Num(number)) => it.part(Nth::FromStart(number.parse().ok()?))?,
+                (it, Term::Neg(one)) if matches!(**one, Term::Num("1")) => it.part(Nth::Last)?,
                 _ => return None,
             };
         }
         Some(self)
     }
 
-    fn part(self, number: Number) -> Option<Self> {
+    fn part(self, nth: Nth) -> Option<Self> {
         match self {
-            Self::Split(it, separator) => Some(Self::Part(it, separator, number)),
+            Self::Split(it, separator) => Some(Self::Part(it, separator, nth)),
             _ => None,
+        }
+    }
+
+    /// How many terms it has.
+    fn size(&self) -> usize {
+        let mut size = 0;
+        self.walk(&mut |_| size += 1);
+        size
+    }
+
+    /// How many times it looks for something in the document.
+    pub(super) fn looks(&self) -> usize {
+        let mut looks = 0;
+        self.walk(&mut |it| looks += usize::from(matches!(it, Self::Path(_))));
+        looks
+    }
+
+    /// Shows it and every term in it.
+    fn walk(&self, show: &mut impl FnMut(&Self)) {
+        show(self);
+        match self {
+            Self::Path(_)
+            | Self::Null
+            | Self::Bool(_)
+            | Self::Number(_)
+            | Self::Text(_)
+            | Self::Ran(_) => {}
+            Self::Not(it)
+            | Self::Has(it, ..)
+            | Self::HasMember(it, _)
+            | Self::Changed(it, _)
+            | Self::Length(it)
+            | Self::Split(it, _)
+            | Self::Part(it, ..) => it.walk(show),
+            Self::And(one, other)
+            | Self::Or(one, other)
+            | Self::Alt(one, other)
+            | Self::Compare(one, _, other)
+            | Self::Sum(one, other)
+            | Self::Difference(one, other)
+            | Self::Product(one, other)
+            | Self::Then(one, other) => {
+                one.walk(show);
+                other.walk(show);
+            }
+            Self::If(condition, then, otherwise) => {
+                condition.walk(show);
+                then.walk(show);
+                otherwise.walk(show);
+            }
+            Self::Joined(parts) => parts.iter().for_each(|it| it.walk(show)),
+            Self::Object(members) => members.iter().for_each(|(_, it)| it.walk(show)),
         }
     }
 

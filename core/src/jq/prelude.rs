@@ -5,6 +5,9 @@
 //! element of something ends, but not soon where it is done for each element again: so that is counted, too. And what
 //! makes much of little in a single call is held back: texts that are repeated, and JSON in texts.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use jaq_core::box_iter::box_once;
 use jaq_core::compile::Undefined;
 use jaq_core::load::lex::StrPart;
@@ -13,16 +16,19 @@ use jaq_core::native::{Fun, bome, unary, v};
 use jaq_core::ops::Math;
 use jaq_core::path::Part;
 use jaq_core::{Exn, Native, ValT as _};
-use jaq_json::{Error, Val, ValR};
+use jaq_json::{Error, Num, Val, ValR};
 
 use super::compiled::Kind;
 use super::scan::is_readable;
+use super::write::is_number;
 use crate::config::suggest;
 
 /// What counts. No program can write that name.
 const TICK: &str = "!tick";
 const RANGE: &str = "!range";
 const FROM_JSON: &str = "!fromjson";
+/// Has numbers as JSON has them.
+const NUMBERS: &str = "!numbers";
 const TO_BYTES: &str = "!tobytes";
 /// Copies bytes: those that are a part of the document stand for what is [kept](super::Reader::keeping) of it.
 const COPIED: &str = "!copied";
@@ -70,7 +76,7 @@ pub(super) fn defs<'s>(name: &'s str, main: Term<&'s str>) -> Vec<Def<&'s str>> 
     let from_json = Def {
         name: "fromjson",
         args: Vec::new(),
-        body: pipe(call(READABLE), call(FROM_JSON)),
+        body: pipe(call(READABLE), pipe(call(FROM_JSON), call(NUMBERS))),
     };
     let to_bytes = Def {
         name: "tobytes",
@@ -135,8 +141,10 @@ pub(super) fn funs() -> impl Iterator<Item = Fun<Kind>> {
             other => other,
         }))
     });
+    let numbers = Native::<Kind>::new(|cv| bome(Ok(numbers(cv.1))));
     given.chain([
         (COPIED, v(0), copied),
+        (NUMBERS, v(0), numbers),
         ("to_entries", v(0), Native::new(|cv| bome(to_entries(cv.1)))),
         (
             "from_entries",
@@ -161,8 +169,11 @@ pub(super) fn unknown(name: &str, undefined: &Undefined) -> String {
         .chain(jaq_json::defs());
     let given = given.map(|def| (def.name, def.args.len()));
     let natives = funs().map(|(name, arguments, _)| (name, arguments.len()));
+    // Those with a name that nobody can write are called by definitions of this page.
+    let natives = natives.filter(|(name, _)| !name.starts_with('!'));
+    let natives = natives.chain([("range", 3), ("fromjson", 0), ("tobytes", 0)]);
     let known: Vec<(&str, usize)> = given.chain(natives).collect();
-    let arities: Vec<usize> = known
+    let arities: BTreeSet<usize> = known
         .iter()
         .filter(|it| it.0 == name)
         .map(|it| it.1)
@@ -217,6 +228,24 @@ fn from_entries(entries: Val) -> ValR {
         Ok((entry.clone().index(&key)?, entry.index(&value)?))
     });
     members.collect::<Result<_, _>>().map(Val::obj)
+}
+
+/// A value without numbers such as `+1.5` and `01.5`, which jaq reads, and keeps as they are.
+fn numbers(value: Val) -> Val {
+    match value {
+        Val::Num(Num::Dec(text)) if !is_number(&text) => {
+            Val::Num(Num::Float(text.parse().unwrap_or(f64::NAN)))
+        }
+        Val::Arr(elements) => {
+            let elements = Arc::unwrap_or_clone(elements).into_iter();
+            elements.map(numbers).collect()
+        }
+        Val::Obj(members) => {
+            let members = Arc::unwrap_or_clone(members).into_iter();
+            Val::obj(members.map(|(name, it)| (name, numbers(it))).collect())
+        }
+        other => other,
+    }
 }
 
 fn times(left: Val, right: Val) -> ValR {

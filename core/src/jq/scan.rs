@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use memchr::memchr2;
+use memchr::{memchr2, memchr2_iter};
 
 use crate::event::whole_characters;
 
@@ -165,6 +165,20 @@ pub(super) enum Found {
     NoObject,
     /// There is an end where none may be.
     NoJson,
+}
+
+/// Whether walking so often through a text would take longer than having it read once.
+pub(super) fn is_long(json: &[u8], walks: usize) -> bool {
+    /// Bytes in all, which take some ten milliseconds in the worst case.
+    const LONGEST: usize = 2 << 20;
+    walks > 1 && json.len().saturating_mul(walks) > LONGEST
+}
+
+/// Whether JSON is nested deeper than [`DEPTH`].
+pub(super) fn is_too_deep(json: &[u8]) -> bool {
+    // Hardly any has so many brackets at all.
+    let brackets = memchr2_iter(b'{', b'[', json).take(DEPTH + 1);
+    brackets.count() > DEPTH && !is_readable(json)
 }
 
 /// Whether a text can be given to the parser: it is nested no deeper than [`DEPTH`], and has no endless number in it.

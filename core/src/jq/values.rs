@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use jaq_core::ops::Cmp;
 use jaq_json::{Num, Val};
 use memchr::memmem;
 
 use super::ahead::Ahead;
-use super::plain::{Change, Number, Plain, Where};
+use super::plain::{Change, Nth, Plain, Where};
 use super::scan::{Found, Scan, text};
 use crate::Event;
 
@@ -123,9 +124,9 @@ impl Plain {
     pub(super) fn write(&self, document: Document<'_>, out: &mut Vec<u8>) -> Option<()> {
         match self {
             Self::Path(names) => out.extend_from_slice(document.at(names)?),
-            Self::Ran(number) => {
+            Self::Ran(slot) => {
                 let ahead = document.ahead?;
-                super::write(ahead.value(*number)?, ahead.read_from(), out).ok()?;
+                super::write(ahead.value(*slot)?, ahead.read_from(), out).ok()?;
             }
             Self::Object(members) => {
                 out.push(b'{');
@@ -177,7 +178,7 @@ impl Plain {
     fn value<'a>(&'a self, document: Document<'a>) -> Option<Value<'a>> {
         Some(match self {
             Self::Path(names) => return document.value(names),
-            Self::Ran(number) => return Value::made(document.ahead?.value(*number)?),
+            Self::Ran(slot) => return Value::made(document.ahead?.value(*slot)?),
             Self::Null => Value::Null,
             Self::Bool(it) => Value::Bool(*it),
             Self::Number(number) => Value::Number(*number),
@@ -227,7 +228,7 @@ impl Plain {
                 it.text(document)?;
                 Value::Other
             }
-            Self::Part(it, separator, number) => part(it.text(document)?, separator, *number)?,
+            Self::Part(it, separator, nth) => part(it.text(document)?, separator, *nth)?,
             Self::Sum(left, right) => match (left.value(document)?, right.value(document)?) {
                 (Value::Text(left), Value::Text(right)) => {
                     Value::Text([left, right].concat().into())
@@ -275,54 +276,46 @@ impl Plain {
 
 impl Change {
     fn made_to<'a>(&self, text: Cow<'a, [u8]>) -> Option<Cow<'a, [u8]>> {
-        let part = |text: &str| {
-            let (start, part) = match self {
-                Self::Lower | Self::Upper => (0, text),
-                Self::WithoutStart(start) => {
-                    let part = text.strip_prefix(start.as_str()).unwrap_or(text);
-                    (text.len() - part.len(), part)
-                }
-                Self::WithoutEnd(end) => (0, text.strip_suffix(end.as_str()).unwrap_or(text)),
-                Self::Trimmed => (text.len() - text.trim_start().len(), text.trim()),
-                Self::TrimmedAtStart => {
-                    let part = text.trim_start();
-                    (text.len() - part.len(), part)
-                }
-                Self::TrimmedAtEnd => (0, text.trim_end()),
-            };
-            start..start + part.len()
+        let whole = str::from_utf8(&text).ok()?;
+        let kept = match self {
+            Self::Lower => return Some(text.to_ascii_lowercase().into()),
+            Self::Upper => return Some(text.to_ascii_uppercase().into()),
+            Self::WithoutStart(start) => whole.strip_prefix(start.as_str()).unwrap_or(whole),
+            Self::WithoutEnd(end) => whole.strip_suffix(end.as_str()).unwrap_or(whole),
+            Self::Trimmed => whole.trim(),
+            Self::TrimmedAtStart => whole.trim_start(),
+            Self::TrimmedAtEnd => whole.trim_end(),
         };
-        match self {
-            Self::Lower => Some(text.to_ascii_lowercase().into()),
-            Self::Upper => Some(text.to_ascii_uppercase().into()),
-            _ => {
-                let range = part(str::from_utf8(&text).ok()?);
-                piece(text, range)
-            }
-        }
+        let range = place(kept, whole);
+        piece(text, range)
     }
 }
 
+/// Where a part of a text is in it.
+fn place(part: &str, whole: &str) -> Range<usize> {
+    let start = part.as_ptr().addr() - whole.as_ptr().addr();
+    start..start + part.len()
+}
+
 /// A piece of a text.
-fn piece(text: Cow<'_, [u8]>, range: std::ops::Range<usize>) -> Option<Cow<'_, [u8]>> {
+fn piece(text: Cow<'_, [u8]>, range: Range<usize>) -> Option<Cow<'_, [u8]>> {
     Some(match text {
         Cow::Borrowed(text) => Cow::Borrowed(text.get(range)?),
         Cow::Owned(text) => Cow::Owned(text.get(range)?.to_vec()),
     })
 }
 
-/// The part with this number of what is between separators.
-fn part<'a>(text: Cow<'a, [u8]>, separator: &str, number: Number) -> Option<Value<'a>> {
+/// One of what is between separators.
+fn part<'a>(text: Cow<'a, [u8]>, separator: &str, nth: Nth) -> Option<Value<'a>> {
     let whole = str::from_utf8(&text).ok().filter(|it| !it.is_empty())?;
-    let picked = match number {
-        Number::FromStart(number) => whole.split(separator).nth(number),
-        Number::Last => whole.rsplit(separator).next(),
+    let picked = match nth {
+        Nth::FromStart(number) => whole.split(separator).nth(number),
+        Nth::Last => whole.rsplit(separator).next(),
     };
     let Some(picked) = picked else {
         return Some(Value::Null);
     };
-    let start = picked.as_ptr().addr() - whole.as_ptr().addr();
-    let range = start..start + picked.len();
+    let range = place(picked, whole);
     Some(Value::Text(piece(text, range)?))
 }
 
