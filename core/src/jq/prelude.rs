@@ -111,14 +111,14 @@ pub(super) fn funs() -> impl Iterator<Item = Fun<Kind>> {
         (name, arguments, native)
     });
     let tick = Native::<Kind>::new(|cv| {
-        let spent = cv.0.data().limits.spend();
+        let spent = cv.0.data().limits.spend(&cv.1);
         box_once(spent.map(|()| cv.1).map_err(|_| Exn::halt(1)))
     });
     let tick = tick.with_paths(|cv| {
-        let spent = cv.0.data().limits.spend();
+        let spent = cv.0.data().limits.spend(&cv.1.0);
         box_once(spent.map(|()| cv.1).map_err(|_| Exn::halt(1)))
     });
-    let tick = tick.with_update(|cv, update| match cv.0.data().limits.spend() {
+    let tick = tick.with_update(|cv, update| match cv.0.data().limits.spend(&cv.1) {
         Ok(()) => update(cv.1),
         Err(_) => box_once(Err(Exn::halt(1))),
     });
@@ -293,6 +293,13 @@ fn hold_back(term: &mut Term<&str>) {
             let bind = BinaryOp::Pipe(Some(Pattern::Var(factor)));
             *term = Term::BinOp(right, bind, Box::new(update));
             return;
+        }
+        Term::Fold(_, _, _, terms) => {
+            // What goes around is what the second one makes.
+            if let Some(update) = terms.get_mut(1) {
+                *update = pipe(std::mem::take(update), tick());
+            }
+            false
         }
         _ => false,
     };

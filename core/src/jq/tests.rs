@@ -302,6 +302,25 @@ fn a_long_document_is_read_once_instead() {
 }
 
 #[test]
+fn values_do_not_grow_deep() {
+    for program in [
+        "reduce range(1000000) as $i (null; [.])",
+        "reduce range(1000000) as $i (null; {a: [., $i]}) | length",
+        "last(foreach range(1000000) as $i (null; [.]))",
+        "last(limit(1000000; recurse([.])))",
+        "until(false; [.])",
+        "def f: [.] | f; f",
+        "[limit(1000000; null | while(true; {a: .}))] | length",
+    ] {
+        let compiled = Program::compile(program).unwrap();
+        let ended = compiled.run(Val::Null, Duration::from_secs(30), |_| {});
+        assert_eq!(ended, Err(RunError::Exceeded(Exceeded::Depth)), "{program}");
+    }
+    let wide = "reduce range(300) as $i ([]; . + [{a: [$i]}]) | length";
+    assert_eq!(run(wide, "null").unwrap(), ["300"]);
+}
+
+#[test]
 fn conditions_hold_for_what_is_true() {
     for (program, holds) in [
         (".fromMe", true),
