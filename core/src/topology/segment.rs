@@ -160,7 +160,9 @@ impl Segment {
                 () = ticks => {}
                 _ = replaced.changed() => {}
             }
-            let chain = self.chain.lock().await;
+            let mut chain = self.chain.lock().await;
+            // What a tick that was broken off let go of; nothing else may come that would push it on.
+            chain.push_on().await;
             every = chain.nodes.get(index).and_then(Node::tick);
         }
     }
