@@ -352,7 +352,8 @@ impl Process {
                 config = Exchange::done(&mut exchange), if exchange.is_some() => self.config = config,
             }
         };
-        if exchange.is_some() {
+        // Not kept: nobody would poll it, and it may have the next turn of a segment.
+        if exchange.take().is_some() {
             tracing::warn!("a reload was not finished: some filters waited for full queues");
         }
         match end {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::FutureExt as _;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -190,6 +191,47 @@ async fn a_filter_that_cannot_start_is_mended() {
     assert_eq!(city(&client.event().await.1), "Olinda", "it works on");
     evows.reload(&lookup(path.to_str().unwrap())).await;
     moved(&mut client, "Recife").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_that_waits_for_a_full_queue_holds_up_no_stop() {
+    // It takes connections, and says nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let setup = |deny: &str| {
+        Setup::pipeline(&format!(
+            "[sources.in]\ntype = \"webhook\"\n\
+             [filters.last]\ntype = \"events\"\ninputs = [\"in\"]\ndeny = [\"{deny}\"]\n\
+             [sinks.out]\ntype = \"webhook\"\ninputs = [\"last\"]\nurl = \"{url}\"\nbuffer = {{ events = 1 }}\n"
+        ))
+        .server("shutdown_timeout = \"2s\"")
+    };
+    let evows = setup("call").start().await;
+    let posted: Vec<_> = (0..200)
+        .map(|id| post_later(&evows, message("a", &id.to_string())))
+        .collect();
+    until("something is under way", || {
+        silent.accept().now_or_never().is_some()
+    })
+    .await;
+    std::fs::write(
+        evows.data_dir().with_file_name("evows.toml"),
+        setup("presence.*").render(evows.address(), evows.data_dir().parent().unwrap()),
+    )
+    .unwrap();
+    evows.signal(Signal::HUP);
+    until("it waits", || {
+        evows.stderr().text().contains("the reload waits")
+    })
+    .await;
+    evows.signal(Signal::TERM);
+    let ended = evows.ended().await;
+    assert!(
+        ended.stderr.contains("a reload was not finished"),
+        "{}",
+        ended.stderr
+    );
+    drop(posted);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
