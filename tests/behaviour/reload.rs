@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use futures_util::FutureExt as _;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::harness::{Connection, Evows, KEY, Listener, Load, Setup, envelope, message, until};
 
@@ -279,4 +280,31 @@ async fn it_stops_when_its_terminal_is_closed() {
     assert!(running());
     script.kill().await.unwrap();
     until("it has stopped", || !running()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_nobody_reads_breaks_no_stop() {
+    let evows = filters("1h", 1000, "1ms", "call").start().await;
+    let path = evows.data_dir().with_file_name("evows.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let data = evows.data_dir().display().to_string();
+    let other = text.replace(&evows.address().to_string(), "127.0.0.1:0");
+    let other = other.replace(&data, &format!("{data}2"));
+    std::fs::write(path.with_file_name("other.toml"), other).unwrap();
+    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_evows"))
+        .args(["run", "-c", "other.toml"])
+        .current_dir(path.parent().unwrap())
+        .stdin(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    while let Some(line) = lines.next_line().await.unwrap()
+        && !line.contains("listening on")
+    {}
+    drop(lines);
+    let id = i32::try_from(child.id().unwrap()).unwrap();
+    kill_process(Pid::from_raw(id).unwrap(), Signal::TERM).unwrap();
+    assert!(child.wait().await.unwrap().success());
 }
