@@ -60,6 +60,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the pipeline. What happens without a command, too.
+    ///
+    /// At SIGHUP the configuration is read again, and filters whose settings changed are exchanged, while everything else goes on.
+    /// Other changes need a restart; they, and errors, change nothing. When the terminal that it was started in is closed, it stops.
     Run(dry::Options),
     /// Check a configuration and start nothing.
     Validate(validate::Options),

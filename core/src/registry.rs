@@ -73,9 +73,15 @@ struct Hooks {
     unnamed_output: bool,
     answers_within: fn(&Settings) -> Option<Duration>,
     delivery: fn(&Settings, &Environment) -> Delivery,
-    take_over: TakeOver,
-    take_over_async: TakeOverAsync,
+    take_over: TakeOvers,
     build: Build,
+}
+
+/// How filters of a plugin take over from each other, whichever kind they are.
+#[derive(Clone, Copy)]
+pub(crate) struct TakeOvers {
+    pub(crate) inline: TakeOver,
+    pub(crate) awaited: TakeOverAsync,
 }
 
 /// Has an async filter [take over](AsyncFilterPlugin::take_over) from another one of the same plugin.
@@ -299,7 +305,7 @@ impl Registration {
             |settings| check(settings, P::check),
         );
         plugin.hooks.unnamed_output = P::UNNAMED_OUTPUT;
-        plugin.hooks.take_over = |filter, before| {
+        plugin.hooks.take_over.inline = |filter, before| {
             let (filter, before): (&mut dyn Any, &mut dyn Any) = (filter, before);
             if let (Some(filter), Some(before)) = (filter.downcast_mut(), before.downcast_mut()) {
                 P::take_over(filter, before);
@@ -328,7 +334,7 @@ impl Registration {
             build,
             |settings| check(settings, P::check),
         );
-        plugin.hooks.take_over_async = |filter, before| {
+        plugin.hooks.take_over.awaited = |filter, before| {
             let (filter, before): (&mut dyn Any, &dyn Any) = (filter, before);
             if let (Some(filter), Some(before)) = (filter.downcast_mut(), before.downcast_ref()) {
                 P::take_over(filter, before);
@@ -434,8 +440,10 @@ impl Registration {
             unnamed_output: true,
             answers_within: |_| None,
             delivery: |_, _| Delivery::default(),
-            take_over: |_, _| {},
-            take_over_async: |_, _| {},
+            take_over: TakeOvers {
+                inline: |_, _| {},
+                awaited: |_, _| {},
+            },
             build,
         };
         Self {
@@ -454,13 +462,8 @@ impl Registration {
     }
 
     /// How its filters take over from each other.
-    pub(crate) fn take_over(&self) -> TakeOver {
+    pub(crate) fn take_over(&self) -> TakeOvers {
         self.hooks.take_over
-    }
-
-    /// The same of its async filters.
-    pub(crate) fn take_over_async(&self) -> TakeOverAsync {
-        self.hooks.take_over_async
     }
 
     /// The JSON Schema of the plugin's keys.

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use self::build::Built;
 use self::gate::Gate;
-use self::reload::Reloads;
+use self::reload::{Exchange, Reloads};
 use crate::access::{Access, GlobalKey, KeyError, KeyOrigin, global_key};
 use crate::cli::Exit;
 use crate::config::{BufferType, Component, Config, Problem, ServerConfig};
@@ -144,7 +144,7 @@ pub async fn run(
     let (stop, force) = (Shutdown::new(), Shutdown::new());
     let mut signals = JoinSet::new();
     signals.spawn(follow_signals(stop.clone(), force.clone()));
-    let mut reloads = Reloads::new(reload);
+    let mut reloads = Reloads::new(reload, stop.clone());
     let overdue = async {
         force.started().await;
         tracing::warn!("stopping at once for a second signal");
@@ -334,6 +334,7 @@ async fn start(
 impl Process {
     async fn live(mut self, stop: Shutdown, force: &Shutdown, reloads: &mut Reloads) -> Exit {
         let stays = self.serves || !self.has_sources;
+        let mut exchange = None;
         let end = loop {
             tokio::select! {
                 () = stop.started() => break End::Signal,
@@ -344,15 +345,17 @@ impl Process {
                     }
                     break End::Host;
                 }
-                loaded = reloads.next() => if let Some(config) = loaded {
-                    // Queues may be full, and somebody may want to stop.
-                    tokio::select! {
-                        () = stop.started() => break End::Signal,
-                        () = self.reload(config) => {}
-                    }
-                },
+                // One reload after the other. A signal that comes meanwhile is not forgotten.
+                loaded = reloads.next(), if exchange.is_none() => {
+                    exchange = loaded.and_then(|config| self.reload(config));
+                }
+                config = Exchange::done(&mut exchange), if exchange.is_some() => self.config = config,
             }
         };
+        // Not kept: nobody would poll it, and it may have the next turn of a segment.
+        if exchange.take().is_some() {
+            tracing::warn!("a reload was not finished: some filters waited for full queues");
+        }
         match end {
             End::Signal => tracing::info!("stopping"),
             End::Sources => tracing::info!("every source has ended; stopping"),
@@ -368,19 +371,16 @@ impl Process {
         }
     }
 
-    async fn reload(&mut self, config: Config) {
-        match reload::reload(&self.running, &self.config, &config, &self.shared).await {
-            Ok(changed) if changed.is_empty() => {
-                tracing::info!("reloaded: the configuration is the one that runs");
-            }
-            Ok(changed) => {
-                tracing::info!("reloaded: {changed} run with other settings");
-                self.config = config;
-            }
+    /// Begins to exchange filters; `None` when there is nothing to do, or it is refused.
+    fn reload(&self, config: Config) -> Option<Exchange> {
+        match reload::reload(&self.running, &self.config, config, &self.shared) {
+            Ok(None) => tracing::info!("reloaded: the configuration is the one that runs"),
+            Ok(exchange) => return exchange,
             Err(error) => {
                 tracing::error!("not reloaded, everything goes on as before: {error}");
             }
         }
+        None
     }
 
     /// Lets what the sources left behind get to its end, as long as something moves and nobody says to stop.

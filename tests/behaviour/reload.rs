@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use rustix::process::Signal;
+use futures_util::FutureExt as _;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::harness::{Connection, Evows, KEY, Listener, Load, Setup, envelope, message, until};
 
@@ -173,10 +175,136 @@ async fn a_filter_that_cannot_start_is_mended() {
         .await;
     let city = |event: &Value| event["data"]["shop"]["city"].clone();
     // The one that runs works on until the other one has started.
-    loop {
+    let moved = async |client: &mut Listener, to: &str| loop {
         evows.post(&message("a", "2")).await;
-        if city(&client.event().await.1) == "Olinda" {
+        if city(&client.event().await.1) == to {
             return;
         }
-    }
+    };
+    moved(&mut client, "Olinda").await;
+    evows.reload(&lookup("/nowhere.csv")).await;
+    until("it says so", || {
+        let said = evows.stderr().text();
+        said.contains("cannot start with other settings")
+    })
+    .await;
+    evows.post(&message("a", "3")).await;
+    assert_eq!(city(&client.event().await.1), "Olinda", "it works on");
+    evows.reload(&lookup(path.to_str().unwrap())).await;
+    moved(&mut client, "Recife").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_that_waits_for_a_full_queue_holds_up_no_stop() {
+    // It takes connections, and says nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let setup = |deny: &str| {
+        Setup::pipeline(&format!(
+            "[sources.in]\ntype = \"webhook\"\n\
+             [filters.last]\ntype = \"events\"\ninputs = [\"in\"]\ndeny = [\"{deny}\"]\n\
+             [sinks.out]\ntype = \"webhook\"\ninputs = [\"last\"]\nurl = \"{url}\"\nbuffer = {{ events = 1 }}\n"
+        ))
+        .server("shutdown_timeout = \"2s\"")
+    };
+    let evows = setup("call").start().await;
+    let posted: Vec<_> = (0..200)
+        .map(|id| post_later(&evows, message("a", &id.to_string())))
+        .collect();
+    until("something is under way", || {
+        silent.accept().now_or_never().is_some()
+    })
+    .await;
+    std::fs::write(
+        evows.data_dir().with_file_name("evows.toml"),
+        setup("presence.*").render(evows.address(), evows.data_dir().parent().unwrap()),
+    )
+    .unwrap();
+    evows.signal(Signal::HUP);
+    until("it waits", || {
+        evows.stderr().text().contains("the reload waits")
+    })
+    .await;
+    evows.signal(Signal::TERM);
+    let ended = evows.ended().await;
+    assert!(
+        ended.stderr.contains("a reload was not finished"),
+        "{}",
+        ended.stderr
+    );
+    drop(posted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_never_ends_holds_up_nothing() {
+    let evows = filters("1h", 1000, "1ms", "call").start().await;
+    let path = evows.data_dir().with_file_name("evows.toml");
+    std::fs::remove_file(&path).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    evows.signal(Signal::HUP);
+    evows.signal(Signal::HUP);
+    evows.post(&message("a", "1")).await;
+    evows.signal(Signal::TERM);
+    assert!(evows.ended().await.status.success());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_stops_when_its_terminal_is_closed() {
+    let evows = filters("1h", 1000, "1ms", "call").start().await;
+    let folder = evows.data_dir().parent().unwrap().to_owned();
+    let text = std::fs::read_to_string(folder.join("evows.toml")).unwrap();
+    let data = evows.data_dir().display().to_string();
+    let other = text.replace(&evows.address().to_string(), "127.0.0.1:0");
+    let other = other.replace(&data, &format!("{data}2"));
+    std::fs::write(folder.join("other.toml"), other).unwrap();
+    let binary = env!("CARGO_BIN_EXE_evows");
+    let mut script = tokio::process::Command::new("script")
+        .args(["-qefc", &format!("exec {binary} run -c other.toml"), "log"])
+        .current_dir(&folder)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let log = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+    until("it listens", || log().contains("listening on")).await;
+    let running = || {
+        let processes = std::fs::read_dir("/proc").unwrap();
+        let lines = processes.filter_map(|it| std::fs::read(it.ok()?.path().join("cmdline")).ok());
+        let lines: Vec<_> = lines.collect();
+        let is_it =
+            |line: &Vec<u8>| line.starts_with(binary.as_bytes()) && line.ends_with(b"other.toml\0");
+        lines.iter().any(is_it)
+    };
+    assert!(running());
+    script.kill().await.unwrap();
+    until("it has stopped", || !running()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_nobody_reads_breaks_no_stop() {
+    let evows = filters("1h", 1000, "1ms", "call").start().await;
+    let path = evows.data_dir().with_file_name("evows.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let data = evows.data_dir().display().to_string();
+    let other = text.replace(&evows.address().to_string(), "127.0.0.1:0");
+    let other = other.replace(&data, &format!("{data}2"));
+    std::fs::write(path.with_file_name("other.toml"), other).unwrap();
+    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_evows"))
+        .args(["run", "-c", "other.toml"])
+        .current_dir(path.parent().unwrap())
+        .stdin(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    while let Some(line) = lines.next_line().await.unwrap()
+        && !line.contains("listening on")
+    {}
+    drop(lines);
+    let id = i32::try_from(child.id().unwrap()).unwrap();
+    kill_process(Pid::from_raw(id).unwrap(), Signal::TERM).unwrap();
+    assert!(child.wait().await.unwrap().success());
 }

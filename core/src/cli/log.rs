@@ -37,6 +37,8 @@ impl Options {
             .map_err(|error| format!("the log filter `{}` is wrong: {error}", self.filter))?;
         let log = tracing_subscriber::fmt()
             .with_env_filter(filter)
+            // They would be written to stderr, too, and panic where that is gone, as with a terminal that was closed.
+            .log_internal_errors(false)
             .with_writer(io::stderr);
         let started = match self.format {
             super::output::Format::Json => log.json().try_init(),

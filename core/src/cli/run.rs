@@ -37,7 +37,7 @@ pub(super) fn run(
         }
     };
     let (path, again) = (path.to_owned(), environment.clone());
-    let reload = Box::new(move || {
+    let reload = Arc::new(move || {
         let checked = load(&path, &again);
         output::show(&checked.diagnostics, &checked.text);
         checked.config

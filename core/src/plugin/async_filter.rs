@@ -86,7 +86,7 @@ pub trait AsyncFilterPlugin: AsyncFilter + Sized + 'static {
     /// Takes from the filter whose place this one takes what still means something, such as a cache of the same service.
     ///
     /// Core calls it once, before [`start`](AsyncFilter::start), when the settings of a running filter were changed and are loaded
-    /// again (SIGHUP). `before` still works on the events that it was given, and is dropped then.
+    /// again (SIGHUP). `before` works on until this one has started, and is dropped when it is done with what it was given.
     fn take_over(&mut self, _before: &Self) {}
 }
 

@@ -2,15 +2,25 @@
 
 use std::fmt;
 use std::future;
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
+use tokio::task::JoinHandle;
 
 use super::{StartError, build};
 use crate::config::{Component, Config, FilterNode};
 use crate::plugin::Shared;
+use crate::shutdown::Shutdown;
 use crate::topology::Running;
 
-/// Reads the configuration again. `None` when that is wrong, of which the operator has been told.
-pub type Reload = Box<dyn FnMut() -> Option<Config> + Send>;
+/// How long filters may wait for full queues before something is said.
+const LONG: Duration = Duration::from_secs(10);
+
+/// Reads the configuration again. `None` when that is wrong, of which the operator has been told. May block.
+pub type Reload = Arc<dyn Fn() -> Option<Config> + Send + Sync>;
 
 /// Why a new configuration does not take the place of the one that runs. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -32,28 +42,64 @@ pub(super) struct Parts(Vec<String>);
 /// Asks for the configuration when the operator wants it to be loaded again.
 pub(super) struct Reloads {
     load: Option<Reload>,
+    /// Under way. Apart from whoever waits for it: a file may be one that never ends.
+    loading: Option<JoinHandle<Option<Config>>>,
+    /// Given when the terminal is gone that the process was started in.
+    stop: Shutdown,
+    has_terminal: bool,
     #[cfg(unix)]
     hangups: Option<tokio::signal::unix::Signal>,
 }
 
-/// Exchanges the filters whose settings differ, and says which ones these are. All of them, or none: what is new is built before
-/// anything that runs is touched. Filters with the settings that they had are left alone.
-pub(super) async fn reload(
+/// Filters that are being exchanged.
+pub(super) struct Exchange {
+    config: Config,
+    changed: Parts,
+    done: BoxFuture<'static, ()>,
+}
+
+/// Builds the filters whose settings differ, all of them before anything that runs is touched, and begins to exchange them. Filters
+/// with the settings that they had are left alone; `None` where all are.
+pub(super) fn reload(
     running: &Running,
     old: &Config,
-    new: &Config,
+    new: Config,
     shared: &Arc<Shared>,
-) -> Result<Parts, ReloadError> {
-    let changed = changed(old, new).map_err(ReloadError::Restart)?;
+) -> Result<Option<Exchange>, ReloadError> {
+    let components = changed(old, &new).map_err(ReloadError::Restart)?;
+    if components.is_empty() {
+        return Ok(None);
+    }
     let mut filters = Vec::new();
-    for component in &changed {
-        filters.push((build::again(component, shared)?, component.plugin));
+    for component in &components {
+        filters.push((
+            build::again(component, shared)?,
+            component.plugin.take_over(),
+        ));
     }
-    for (part, plugin) in filters {
-        running.replace(part, plugin).await;
-    }
-    let ids = changed.iter().map(|it| format!("`filters.{}`", it.id));
-    Ok(Parts(ids.collect()))
+    let filters = filters.into_iter();
+    let exchanges: Vec<_> = filters
+        .map(|(part, take_over)| running.replace(part, take_over))
+        .collect();
+    // All at once: one that waits for a full queue may wait for what another one mends.
+    let done = async {
+        let all = join_all(exchanges);
+        let slow = async {
+            tokio::time::sleep(LONG).await;
+            tracing::warn!("the reload waits for filters that wait for full queues");
+            future::pending::<()>().await;
+        };
+        tokio::select! {
+            _ = all => {}
+            () = slow => {}
+        }
+    };
+    let ids = components.iter().map(|it| format!("`filters.{}`", it.id));
+    Ok(Some(Exchange {
+        changed: Parts(ids.collect()),
+        config: new,
+        done: done.boxed(),
+    }))
 }
 
 /// The filters whose settings differ; or what else does.
@@ -129,13 +175,28 @@ fn compare<T: PartialEq>(
     }
 }
 
-// === impl Parts ===
+// === impl Exchange ===
 
-impl Parts {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+impl Exchange {
+    /// Waits until every filter is in its place, and gives the configuration that runs then; for ever where there is none.
+    /// Cancel safe.
+    pub(super) async fn done(exchange: &mut Option<Self>) -> Config {
+        if let Some(waited) = exchange {
+            (&mut waited.done).await;
+        }
+        match exchange.take() {
+            Some(Self {
+                config, changed, ..
+            }) => {
+                tracing::info!("reloaded: {changed} run with other settings");
+                config
+            }
+            None => future::pending().await,
+        }
     }
 }
+
+// === impl Parts ===
 
 impl fmt::Display for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -155,9 +216,9 @@ impl fmt::Display for Parts {
 // === impl Reloads ===
 
 impl Reloads {
-    /// From here on, SIGHUP ends the process no longer.
+    /// From here on, SIGHUP ends the process no longer, unless it says that the terminal is gone: then `stop` is given.
     #[cfg(unix)]
-    pub(super) fn new(load: Reload) -> Self {
+    pub(super) fn new(load: Reload, stop: Shutdown) -> Self {
         use tokio::signal::unix::{SignalKind, signal};
 
         let hangups = signal(SignalKind::hangup());
@@ -166,19 +227,29 @@ impl Reloads {
         }
         Self {
             load: Some(load),
+            loading: None,
+            stop,
+            has_terminal: has_terminal(),
             hangups: hangups.ok(),
         }
     }
 
     #[cfg(not(unix))]
-    pub(super) fn new(load: Reload) -> Self {
-        Self { load: Some(load) }
+    pub(super) fn new(load: Reload, stop: Shutdown) -> Self {
+        Self {
+            load: Some(load),
+            stop,
+            ..Self::none()
+        }
     }
 
     /// Nobody ever asks.
     pub(super) fn none() -> Self {
         Self {
             load: None,
+            loading: None,
+            stop: Shutdown::new(),
+            has_terminal: false,
             #[cfg(unix)]
             hangups: None,
         }
@@ -186,18 +257,35 @@ impl Reloads {
 
     /// Waits for the next SIGHUP, and loads. `None` when what was loaded is wrong. Cancel safe.
     pub(super) async fn next(&mut self) -> Option<Config> {
-        self.asked().await;
-        let config = self.load.as_mut()?();
-        if config.is_none() {
-            tracing::error!(
-                "not reloaded, everything goes on as before: the configuration has errors"
-            );
+        if self.loading.is_none() {
+            self.asked().await;
+            let load = self.load.clone()?;
+            self.loading = Some(tokio::task::spawn_blocking(move || load()));
         }
-        config
+        let loaded = self.loading.as_mut()?.await;
+        self.loading = None;
+        let why = match loaded {
+            Ok(Some(config)) => return Some(config),
+            Ok(None) => "the configuration has errors",
+            Err(_) => "reading the configuration panicked",
+        };
+        tracing::error!("not reloaded, everything goes on as before: {why}");
+        None
+    }
+
+    async fn asked(&mut self) {
+        loop {
+            self.hung_up().await;
+            if !self.has_terminal || has_terminal() {
+                return;
+            }
+            tracing::info!("the terminal is gone");
+            self.stop.start();
+        }
     }
 
     #[cfg(unix)]
-    async fn asked(&mut self) {
+    async fn hung_up(&mut self) {
         if let Some(hangups) = &mut self.hangups
             && hangups.recv().await.is_some()
         {
@@ -207,7 +295,12 @@ impl Reloads {
     }
 
     #[cfg(not(unix))]
-    async fn asked(&mut self) {
+    async fn hung_up(&mut self) {
         future::pending().await
     }
+}
+
+/// Whether anything of the process leads to a terminal that is there. One that was closed is none any more.
+fn has_terminal() -> bool {
+    io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal()
 }

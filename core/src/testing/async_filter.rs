@@ -80,6 +80,12 @@ impl<F: AsyncFilter> AsyncFilterHarness<F> {
         self
     }
 
+    /// Puts another filter in the place of this one, which has started.
+    pub(crate) fn exchange(&mut self, filter: F) {
+        self.filter = filter;
+        self.started = true;
+    }
+
     /// Gives it one event, written as its envelope.
     pub async fn send_json(&mut self, envelope: &str) -> &mut Self {
         self.send(super::event(envelope)).await

@@ -13,6 +13,7 @@
 //! | [`options`] | every key is described, and no other is allowed |
 //! | [`no_io`] | `check` and `build` need no runtime, read and write nothing, and leave no file, socket or thread |
 //! | [`filters`] | no event is lost, flush included; ports exist, reasons are labels, envelopes stay envelopes |
+//! | [`reloads`] | the same of a filter that is exchanged for one with the same keys between events |
 //! | [`sources`] | a source stops within a second of being told |
 //! | [`sinks`] | a sink that starts stops, and core has a time limit for it |
 //! | [`transports`] | without clients a drain ends in time |
@@ -40,7 +41,7 @@ use crate::topology::BuiltFilter;
 pub use self::apart::apart;
 pub use self::described::options;
 pub use self::quiet::no_io;
-pub use self::running::{filters, policies, sinks, sources, transports};
+pub use self::running::{filters, policies, reloads, sinks, sources, transports};
 
 /// The plugins that are looked at.
 #[derive(Debug)]
@@ -72,7 +73,7 @@ macro_rules! __conformance {
         mod conformance {
             $crate::__conformance!(@ $select $package
                 here names examples unknown_keys options policies;
-                apart no_io sources filters sinks transports;
+                apart no_io sources filters reloads sinks transports;
             );
         }
     };

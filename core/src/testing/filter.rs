@@ -61,14 +61,9 @@ impl<F: FilterPlugin> FilterHarness<F> {
         let config = configured(&Settings::from_text(keys), F::check);
         let ports = config.as_ref().map(F::ports).unwrap_or_default();
         let filter = config.and_then(|config| F::build(config, &context(F::NAME)));
-        let mut filter = expect_built(filter, F::NAME);
+        let filter = expect_built(filter, F::NAME);
         assert_eq!(ports, self.out.all.ports, "other ports need a restart");
-        if let Some(before) = &mut self.filter {
-            filter.take_over(before);
-        }
-        self.flush();
-        self.filter = Some(filter);
-        self
+        self.exchange(filter, F::take_over)
     }
 
     /// What the filter's check says of these keys, as one line; empty when nothing is wrong.
@@ -90,6 +85,20 @@ impl<F: Filter> FilterHarness<F> {
             tracker: Some(tracker),
             receipt,
         }
+    }
+
+    /// Puts another filter in the place of this one, which takes over and is flushed.
+    pub(crate) fn exchange(
+        &mut self,
+        mut filter: F,
+        take_over: impl FnOnce(&mut F, &mut F),
+    ) -> &mut Self {
+        if let Some(before) = &mut self.filter {
+            take_over(&mut filter, before);
+        }
+        self.flush();
+        self.filter = Some(filter);
+        self
     }
 
     /// Feeds one event.

@@ -3,6 +3,8 @@
 //! The first node of that segment stands for the filter. It does with each event what the verdict on it says,
 //! and so counts, routes and ends events as it does for a filter that runs inline.
 
+mod successor;
+
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -16,6 +18,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::successor::Successor;
 use super::fanout::Output;
 use super::ledger::Ledger;
 use super::node::{Node, PANIC};
@@ -26,8 +29,9 @@ use super::supervise::rebuild;
 use crate::Event;
 use crate::delivery::retry::{Backoff, RESTART};
 use crate::plugin::{AsyncFilter, BuildError, Emitter, Filter, Limits, Verdict};
-use crate::registry::TakeOverAsync;
 use crate::shutdown::Shutdown;
+
+pub(crate) use self::successor::AsyncReplacement;
 
 /// The reason of events that were answered with no event at all.
 pub(crate) const NO_OUTPUT: &str = "no_output";
@@ -62,13 +66,8 @@ pub(crate) struct AsyncNode {
         UnboundedSender<AsyncReplacement>,
         UnboundedReceiver<AsyncReplacement>,
     ),
-}
-
-/// A filter for the place of another, from which it has taken nothing over yet.
-pub(crate) struct AsyncReplacement {
-    pub(crate) filter: Arc<dyn AsyncFilter>,
-    pub(crate) rebuild: Rebuild<BuiltFilter>,
-    pub(crate) take_over: TakeOverAsync,
+    /// What takes its place once it has started.
+    successor: Option<Successor>,
 }
 
 /// A call, on a task of its own: it goes on while this one waits for a full queue, and ends when this is dropped.
@@ -89,6 +88,7 @@ enum Step {
     Taken(bool),
     Done(Option<Result<Verdict, Panicked>>),
     Replace(AsyncReplacement),
+    Succeed,
 }
 
 // === impl AsyncNode ===
@@ -124,6 +124,7 @@ impl AsyncNode {
             stopping,
             given_up: false,
             replacements: mpsc::unbounded_channel(),
+            successor: None,
         };
         (this, node)
     }
@@ -173,8 +174,11 @@ impl AsyncNode {
             let most = self.limits.concurrency.get();
             let room = most.saturating_sub(self.events.len());
             let step = tokio::select! {
-                done = self.at_work.next(), if !self.at_work.is_empty() => Step::Done(done),
+                // What comes after a replacement is not for the one before.
+                biased;
                 Some(new) = self.replacements.1.recv() => Step::Replace(new),
+                () = Successor::started(&mut self.successor) => Step::Succeed,
+                done = self.at_work.next(), if !self.at_work.is_empty() => Step::Done(done),
                 more = queue.receive(&mut batch, room), if open && room > 0 => Step::Taken(more),
             };
             match step {
@@ -186,11 +190,12 @@ impl AsyncNode {
                     }
                 }
                 Step::Done(done) => self.pass_on(done, segment).await,
-                // What is under way stays with the filter that it was given to.
-                Step::Replace(new) => {
-                    self.exchange(new);
-                    self.start().await;
+                Step::Replace(mut new) => {
+                    new.take_over(&self.id, &*self.filter);
+                    self.successor = Some(Successor::new(&self.id, new));
                 }
+                // What is under way stays with the filter that it was given to.
+                Step::Succeed => self.succeed(),
             }
         }
     }
@@ -240,6 +245,10 @@ impl AsyncNode {
         tracing::error!(filter = &*self.id, "the filter panicked and is built again");
         self.ledger.restarts.inc();
         self.built += 1;
+        if self.successor.is_some() {
+            self.succeed();
+            return self.start().await;
+        }
         let rebuilt = rebuild(&mut self.rebuild, &self.ledger, &mut self.backoff);
         let rebuilt = tokio::select! {
             // First, so that it is tried once even when the process stops.
@@ -255,30 +264,40 @@ impl AsyncNode {
             }
         };
         if let BuiltFilter::Async(filter) = rebuilt {
-            self.limits = limits(&*filter);
-            self.filter = filter;
+            self.put(filter);
         }
         self.start().await;
     }
 
-    /// Puts another filter in the place of this one, which it takes over from.
+    /// Puts another filter in the place of this one, which it takes over from, before it has started.
     fn exchange(&mut self, mut new: AsyncReplacement) {
-        let before = &*self.filter;
-        let taken = catch_unwind(AssertUnwindSafe(|| {
-            // Nobody else has it yet.
-            if let Some(filter) = Arc::get_mut(&mut new.filter) {
-                (new.take_over)(filter, before);
-            }
-        }));
-        if taken.is_err() {
-            let filter = &*self.id;
-            tracing::error!(filter, "the filter panicked while it took over");
+        new.take_over(&self.id, &*self.filter);
+        self.install(new);
+    }
+
+    /// Puts the successor in the place of this one.
+    fn succeed(&mut self) {
+        if let Some(successor) = self.successor.take() {
+            self.install(successor.into_replacement());
         }
-        self.limits = limits(&*new.filter);
-        self.filter = new.filter;
+    }
+
+    fn install(&mut self, new: AsyncReplacement) {
+        self.put(new.filter);
         self.rebuild = new.rebuild;
         self.built += 1;
+        self.given_up = false;
         self.backoff.reset();
+    }
+
+    fn put(&mut self, filter: Arc<dyn AsyncFilter>) {
+        self.limits = limits(&*filter);
+        let old = std::mem::replace(&mut self.filter, filter);
+        // This task has events in hand, which a panic would take along.
+        if catch_unwind(AssertUnwindSafe(move || drop(old))).is_err() {
+            let filter = &*self.id;
+            tracing::error!(filter, "the filter panicked while it was dropped");
+        }
     }
 
     /// Starts the filter, however long that takes; when the process stops, there is one last attempt.

@@ -177,6 +177,9 @@ impl Node {
             }
             self.call(flow, Filter::flush);
         }
+        if matches!(self.health, Health::Gone(_)) {
+            self.ledger.set_up();
+        }
         self.exchange(filter);
         self.rebuild = rebuild;
         self.health = health;

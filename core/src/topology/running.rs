@@ -1,7 +1,7 @@
 //! The running graph.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
@@ -24,7 +24,7 @@ use crate::delivery::worker::Worker;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::plugin::{BuildError, Filter};
-use crate::registry::{Kind, Registration};
+use crate::registry::{Kind, TakeOvers};
 use crate::shutdown::{Report, Shutdown};
 
 /// A graph whose tasks run. Dropping it stops them where they are.
@@ -42,7 +42,8 @@ pub struct Running {
 
 /// Where a filter runs.
 struct Place {
-    segment: Arc<Segment>,
+    /// It has the way into the queues behind it, which end when whoever feeds it is gone.
+    segment: Weak<Segment>,
     index: usize,
     /// To the task of an async filter.
     task: Option<UnboundedSender<AsyncReplacement>>,
@@ -210,7 +211,7 @@ impl Running {
     fn place(&mut self, segment: &Arc<Segment>, ids: Vec<Arc<str>>, front: Option<&AsyncNode>) {
         let mut task = front.map(AsyncNode::replacer);
         for (index, id) in ids.into_iter().enumerate() {
-            let (segment, task) = (Arc::clone(segment), task.take());
+            let (segment, task) = (Arc::downgrade(segment), task.take());
             let place = Place {
                 segment,
                 index,
@@ -249,31 +250,41 @@ impl Running {
         Intake::Spool(spool)
     }
 
-    /// Puts a filter in the place of the one with its id, which it takes over from. Waits while queues behind it are full.
-    /// Cancel safe: it is done or not.
-    pub(crate) async fn replace(&self, part: Part<BuiltFilter>, plugin: &Registration) {
-        let Some(place) = self.filters.get(&part.id) else {
-            return;
-        };
+    /// Puts a filter in the place of the one with its id, which it takes over from. One that runs inline waits while queues behind
+    /// it are full; an async one is handed to its task at once, whether or not the future is polled. Cancel safe: it is done or not.
+    pub(crate) fn replace(
+        &self,
+        part: Part<BuiltFilter>,
+        take_over: TakeOvers,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let place = self.filters.get(&part.id);
+        let mut inline_place = None;
         match part.built {
             BuiltFilter::Inline(filter) => {
                 let replacement = Replacement {
                     filter,
                     rebuild: inline(part.rebuild),
-                    take_over: plugin.take_over(),
+                    take_over: take_over.inline,
                 };
-                place.segment.replace(place.index, replacement).await;
+                // A segment that is gone has no use for it.
+                let segment = place.and_then(|place| Some((place.segment.upgrade()?, place.index)));
+                inline_place = segment.map(|(segment, index)| (segment, index, replacement));
             }
             BuiltFilter::Async(filter) => {
                 let replacement = AsyncReplacement {
                     filter,
                     rebuild: part.rebuild,
-                    take_over: plugin.take_over_async(),
+                    take_over: take_over.awaited,
                 };
-                if let Some(task) = &place.task {
-                    // One that has ended has no use for it.
+                if let Some(task) = place.and_then(|place| place.task.as_ref()) {
+                    // Nor has a task that has ended.
                     task.send(replacement).ok();
                 }
+            }
+        }
+        async move {
+            if let Some((segment, index, replacement)) = inline_place {
+                segment.replace(index, replacement).await;
             }
         }
     }

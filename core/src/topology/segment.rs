@@ -31,8 +31,9 @@ const MANY: usize = 2 * CHUNK;
 /// A chain of filters, shared by whoever feeds it and by the ticks of its filters.
 pub(crate) struct Segment {
     chain: Mutex<Chain>,
-    /// Says that a filter has been replaced, which may have another tick.
-    replaced: watch::Sender<()>,
+    /// How often each filter is ticked, which changes when one is replaced. Apart from the chain, so that a tick that waits for that
+    /// is not waited for.
+    ticks: watch::Sender<Vec<Option<Duration>>>,
     /// The source that feeds it; `None` when a queue does.
     source: Option<Arc<Ledger>>,
 }
@@ -73,9 +74,10 @@ pub(crate) struct Replacement {
 
 impl Segment {
     pub(crate) fn new(chain: Chain, source: Option<Arc<Ledger>>) -> Self {
+        let ticks = chain.nodes.iter().map(Node::tick).collect();
         Self {
             chain: Mutex::new(chain),
-            replaced: watch::Sender::new(()),
+            ticks: watch::Sender::new(ticks),
             source,
         }
     }
@@ -127,18 +129,25 @@ impl Segment {
         Flow::new(&mut chain.nodes, &mut chain.leaves).at(index, |node, flow| {
             node.replace(new.filter, new.rebuild, new.take_over, flow);
         });
-        self.replaced.send_replace(());
         chain.settle(self.source.as_deref());
+        let every = chain.nodes.get(index).and_then(Node::tick);
+        self.ticks
+            .send_if_modified(|ticks| match ticks.get_mut(index) {
+                Some(before) if *before != every => {
+                    *before = every;
+                    true
+                }
+                _ => false,
+            });
         chain.push_on().await;
     }
 
     /// Calls [`ticked`](crate::plugin::Filter::ticked) of every filter that wants it, until the set is dropped.
     pub(crate) async fn start_ticking(self: &Arc<Self>) -> JoinSet<()> {
         let mut tickers = JoinSet::new();
-        let chain = self.chain.lock().await;
-        for (index, node) in chain.nodes.iter().enumerate() {
-            let replaced = self.replaced.subscribe();
-            tickers.spawn(Arc::clone(self).tick(index, node.tick(), replaced));
+        let filters = self.chain.lock().await.nodes.len();
+        for index in 0..filters {
+            tickers.spawn(Arc::clone(self).tick(index, self.ticks.subscribe()));
         }
         tickers
     }
@@ -146,22 +155,23 @@ impl Segment {
     async fn tick(
         self: Arc<Self>,
         index: usize,
-        mut every: Option<Duration>,
-        mut replaced: watch::Receiver<()>,
+        mut ticks: watch::Receiver<Vec<Option<Duration>>>,
     ) {
         loop {
-            let ticks = async {
+            let every = ticks.borrow_and_update().get(index).copied().flatten();
+            let ticking = async {
                 match every.filter(|every| !every.is_zero()) {
                     Some(every) => self.tick_every(index, every).await,
                     None => future::pending().await,
                 }
             };
+            let is_other = |ticks: &Vec<_>| ticks.get(index).copied().flatten() != every;
             tokio::select! {
-                () = ticks => {}
-                _ = replaced.changed() => {}
+                () = ticking => {}
+                Ok(_) = ticks.wait_for(is_other) => {}
             }
-            let chain = self.chain.lock().await;
-            every = chain.nodes.get(index).and_then(Node::tick);
+            // What a tick that was broken off let go of; nothing else may come that would push it on.
+            self.chain.lock().await.push_on().await;
         }
     }
 

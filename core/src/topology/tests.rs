@@ -5,4 +5,5 @@ mod delivery;
 mod faults;
 mod law;
 mod parts;
+mod replace;
 mod ticks;

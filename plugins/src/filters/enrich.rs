@@ -20,7 +20,7 @@
 //! | | |
 //! |---|---|
 //! | `table` | a table in this file: `table = { shop = { city = "Recife" } }` |
-//! | `file` | a file that is read when evows starts. JSON (`.json`): an object whose members are the keys, or, with `file_key`, an array of objects in which that member is the key. CSV (`.csv`): a line with names, and then a line for each key, which becomes an object of texts; the key is in the column `file_key`, or in the first one |
+//! | `file` | a file that is read when evows starts, and when SIGHUP brings this filter other settings; not when the file alone has changed. JSON (`.json`): an object whose members are the keys, or, with `file_key`, an array of objects in which that member is the key. CSV (`.csv`): a line with names, and then a line for each key, which becomes an object of texts; the key is in the column `file_key`, or in the first one |
 //! | `http` | a service that is asked with `GET` |
 //!
 //! Evows does not get any events through this filter before it has read `file`; while that fails, it tries again and says why.

@@ -222,10 +222,11 @@ impl FilterPlugin for Throttle {
         })
     }
 
-    /// As many tokens are missing as before, and what is held waits for those.
+    /// As many tokens are missing as before, or all of fewer, and what is held waits for those.
     fn take_over(&mut self, before: &mut Self) {
         let fits = self.buckets.most() >= before.buckets.most();
-        if self.key != before.key || self.excess != before.excess || !fits {
+        let holds = self.excess == before.excess || before.due.is_empty();
+        if self.key != before.key || !fits || !holds {
             return;
         }
         let most = self.buckets.most();
@@ -239,7 +240,8 @@ impl FilterPlugin for Throttle {
             let missing = u128::from(bucket.full_at.saturating_sub(now));
             let missing = missing * u128::from(self.limit.interval);
             let missing = missing.div_ceil(before.limit.interval.into());
-            bucket.full_at = now.saturating_add(u64::try_from(missing).unwrap_or(u64::MAX));
+            let missing = u64::try_from(missing).unwrap_or(u64::MAX);
+            bucket.full_at = now.saturating_add(missing.min(self.limit.all()));
             if !bucket.held.is_empty() {
                 self.due.insert((self.limit.due(bucket), key));
             }
@@ -368,6 +370,11 @@ impl Limit {
             interval,
             slack: interval.saturating_mul(burst.saturating_sub(1)),
         }
+    }
+
+    /// What all tokens take to come.
+    fn all(self) -> u64 {
+        self.slack.saturating_add(self.interval)
     }
 
     /// Takes a token if there is one now.

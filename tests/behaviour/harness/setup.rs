@@ -121,7 +121,7 @@ impl Setup {
         variables.map(|(name, value)| (*name, value.as_str()))
     }
 
-    pub(super) fn render(&self, address: SocketAddr, folder: &Path) -> String {
+    pub(crate) fn render(&self, address: SocketAddr, folder: &Path) -> String {
         let data = match &self.data_dir {
             Some(path) => path.clone(),
             None => folder.join("data"),

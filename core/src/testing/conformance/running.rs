@@ -28,14 +28,27 @@ const TRIES: usize = 3;
 pub fn filters(plugins: &Plugins) {
     plugins.of_kind(Kind::Filter).each(|plugin| {
         let ports = plugin.ports(&Settings::from_text(plugin.example));
-        let Built::Filter(filter) = built(plugin)? else {
-            return Err("it is no filter".to_owned());
-        };
-        match filter {
+        match filter(plugin)? {
             BuiltFilter::Inline(filter) => inline(FilterHarness::new(filter, ports)),
             BuiltFilter::Async(filter) => {
                 let runtime = runtime()?;
                 runtime.block_on(awaited(AsyncFilterHarness::new(filter, ports)))
+            }
+        }
+    });
+}
+
+/// A filter that is exchanged for one with the same keys between events, as a reload of the configuration does it, ends every event of
+/// [`corpus`] exactly once: what the new one does not take over, the one before lets go of in its flush. One that is async works on
+/// if it starts here.
+pub fn reloads(plugins: &Plugins) {
+    plugins.of_kind(Kind::Filter).each(|plugin| {
+        let ports = plugin.ports(&Settings::from_text(plugin.example));
+        match filter(plugin)? {
+            BuiltFilter::Inline(first) => exchanged(plugin, FilterHarness::new(first, ports)),
+            BuiltFilter::Async(first) => {
+                let harness = AsyncFilterHarness::new(first, ports);
+                runtime()?.block_on(awaited_exchanged(plugin, harness))
             }
         }
     });
@@ -46,6 +59,34 @@ fn inline(mut harness: FilterHarness<Box<dyn Filter>>) -> Result<(), String> {
         harness.send(event);
     }
     harness.tick().tick().flush();
+    is_sound(harness)
+}
+
+fn exchanged(
+    plugin: &Registration,
+    mut harness: FilterHarness<Box<dyn Filter>>,
+) -> Result<(), String> {
+    let take_over = plugin.take_over().inline;
+    for (number, event) in corpus().into_iter().enumerate() {
+        harness.send(event);
+        // At times right after one that took over, and at times after a few events and a tick.
+        if number % 4 == 3 {
+            harness.tick();
+        }
+        if number % 4 > 1 {
+            let BuiltFilter::Inline(next) = filter(plugin)? else {
+                return Err("it is async at times".to_owned());
+            };
+            harness.exchange(next, |filter, before| {
+                take_over(&mut **filter, &mut **before);
+            });
+        }
+    }
+    harness.tick().flush();
+    is_sound(harness)
+}
+
+fn is_sound(mut harness: FilterHarness<Box<dyn Filter>>) -> Result<(), String> {
     are_labels(harness.discarded(), harness.failed())?;
     for event in harness.emitted() {
         agrees(&event)?;
@@ -55,9 +96,7 @@ fn inline(mut harness: FilterHarness<Box<dyn Filter>>) -> Result<(), String> {
 }
 
 async fn awaited(mut harness: AsyncFilterHarness<Arc<dyn AsyncFilter>>) -> Result<(), String> {
-    // That it does not start here says nothing about what it does.
-    let started = timeout(STOPS_WITHIN, harness.filter().start()).await;
-    if !matches!(started, Ok(Ok(()))) {
+    if !starts(&**harness.filter()).await {
         return Ok(());
     }
     for event in corpus() {
@@ -66,6 +105,34 @@ async fn awaited(mut harness: AsyncFilterHarness<Arc<dyn AsyncFilter>>) -> Resul
     }
     are_labels(harness.discarded(), harness.failed())?;
     harness.emitted().iter().try_for_each(agrees)
+}
+
+async fn awaited_exchanged(
+    plugin: &Registration,
+    mut harness: AsyncFilterHarness<Arc<dyn AsyncFilter>>,
+) -> Result<(), String> {
+    if !starts(&**harness.filter()).await {
+        return Ok(());
+    }
+    for event in corpus().into_iter().take(8) {
+        timeout(AT_WORK, harness.send(event)).await.ok();
+        let BuiltFilter::Async(mut next) = filter(plugin)? else {
+            return Err("it is async at times".to_owned());
+        };
+        let alone = Arc::get_mut(&mut next).ok_or("somebody else has it")?;
+        (plugin.take_over().awaited)(alone, &**harness.filter());
+        if !starts(&*next).await {
+            return Err("it starts, but not when it has taken over".to_owned());
+        }
+        harness.exchange(next);
+    }
+    are_labels(harness.discarded(), harness.failed())?;
+    harness.emitted().iter().try_for_each(agrees)
+}
+
+/// That it does not start here says nothing about what it does.
+async fn starts(filter: &dyn AsyncFilter) -> bool {
+    matches!(timeout(STOPS_WITHIN, filter.start()).await, Ok(Ok(())))
 }
 
 fn are_labels(
@@ -174,6 +241,13 @@ pub fn policies(plugins: &Plugins) {
 
 fn built(plugin: &Registration) -> Result<Built, String> {
     Built::of(plugin, &context(plugin.name)).map_err(|error| error.to_string())
+}
+
+fn filter(plugin: &Registration) -> Result<BuiltFilter, String> {
+    match built(plugin)? {
+        Built::Filter(filter) => Ok(filter),
+        _ => Err("it is no filter".to_owned()),
+    }
 }
 
 fn runtime() -> Result<Runtime, String> {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Plugins, filters, names, no_io, options, policies, sources, unknown_keys};
+use super::{Plugins, filters, names, no_io, options, policies, reloads, sources, unknown_keys};
 use crate::hub::ChannelName;
 use crate::plugin::{
     BuildContext, BuildError, Emitter, Filter, FilterPlugin, Instances, Policy, PolicyPlugin,
@@ -32,6 +32,7 @@ enum Deed {
     Pass,
     Lose,
     Keep,
+    ForgetInReload,
     Discard,
     Panic,
     ReadInBuild,
@@ -74,16 +75,26 @@ impl FilterPlugin for Bad {
             _file: file,
         })
     }
+
+    fn take_over(&mut self, before: &mut Self) {
+        before.kept.clear();
+    }
 }
 
 impl Filter for Bad {
     fn apply(&mut self, event: Event, out: &mut Emitter<'_>) {
         match self.deed {
             Deed::Lose if event.instance() == "i" => drop(event),
-            Deed::Keep => self.kept.push(event),
+            Deed::Keep | Deed::ForgetInReload => self.kept.push(event),
             Deed::Discard => out.discard(event, "Not a label"),
             Deed::Panic => panic!("over {}", event.name()),
             _ => out.emit(event),
+        }
+    }
+
+    fn flush(&mut self, out: &mut Emitter<'_>) {
+        if self.deed == Deed::ForgetInReload {
+            self.kept.drain(..).for_each(|event| out.emit(event));
         }
     }
 }
@@ -100,7 +111,16 @@ fn a_good_one_passes() {
     unknown_keys(&plugins);
     options(&plugins);
     filters(&plugins);
+    reloads(&plugins);
     no_io(&plugins);
+}
+
+#[test]
+#[should_panic(expected = "the filter dropped an event")]
+fn an_event_that_is_lost_in_a_reload_is_found() {
+    let plugins = filter("deed = 'forget_in_reload'");
+    filters(&plugins);
+    reloads(&plugins);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Sources, filters and sinks whose every step is known.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -11,6 +12,7 @@ use crate::config::{BufferConfig, Input, Size, WhenFull};
 use crate::plugin::{
     AsyncFilter, Batch, Emitter, Filter, Sink, SinkError, Source, SourceError, Verdict,
 };
+use crate::registry::TakeOvers;
 use crate::topology::{BuiltFilter, FilterPart, Outlet, Part, SinkPart};
 use crate::{Event, Receipt, Shutdown};
 
@@ -56,6 +58,20 @@ pub(super) enum Fate {
     Dead,
     NeverStarts,
 }
+
+/// A test filter takes over what another one holds, if it holds, too.
+pub(super) const TAKE_OVERS: TakeOvers = TakeOvers {
+    inline: |filter, before| {
+        let (filter, before): (&mut dyn Any, &mut dyn Any) = (filter, before);
+        if let (Some(filter), Some(before)) = (filter.downcast_mut(), before.downcast_mut()) {
+            let (filter, before): (&mut Does, &mut Does) = (filter, before);
+            if filter.deed == Deed::Hold {
+                filter.held.append(&mut before.held);
+            }
+        }
+    },
+    awaited: |_, _| {},
+};
 
 pub(super) struct Numbers {
     pub(super) name: String,

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
-use super::parts::{Fate, event, input, number, sink};
+use super::parts::{Deed, Fate, TAKE_OVERS, event, filter, input, number, sink};
 use crate::metrics::Metrics;
 use crate::plugin::{Emitter, Filter, Source, SourceError};
 use crate::topology::{BuiltFilter, FilterPart, Outlet, Part, Plan};
@@ -89,19 +89,25 @@ fn sleepy(name: &str, reads: &str, diary: &Arc<Mutex<Diary>>) -> FilterPart {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn filters_that_hold_nothing_are_not_ticked_and_those_that_do_are_at_the_same_times() {
-    let diaries: [Arc<Mutex<Diary>>; 2] = std::array::from_fn(|_| Arc::default());
+/// Two filters behind each other.
+fn plan(first: FilterPart, second: FilterPart) -> Plan {
     let mut plan = Plan::default();
     plan.sources.push(Part {
         id: "in".into(),
         built: Box::new(Seldom) as Box<dyn Source>,
         rebuild: Box::new(|| unreachable!("the source does not fail")),
     });
-    plan.filters.push(sleepy("first", "in", &diaries[0]));
-    plan.filters.push(sleepy("second", "first", &diaries[1]));
+    plan.filters.extend([first, second]);
     plan.sinks
         .push(sink("out", Fate::Take, vec![input("second")]).0);
+    plan
+}
+
+#[tokio::test(start_paused = true)]
+async fn filters_that_hold_nothing_are_not_ticked_and_those_that_do_are_at_the_same_times() {
+    let diaries: [Arc<Mutex<Diary>>; 2] = std::array::from_fn(|_| Arc::default());
+    let first = sleepy("first", "in", &diaries[0]);
+    let plan = plan(first, sleepy("second", "first", &diaries[1]));
     let mut running = plan.start(&Metrics::new()).unwrap();
     running.ended().await;
     let later = Instant::now() + HOUR;
@@ -116,4 +122,25 @@ async fn filters_that_hold_nothing_are_not_ticked_and_those_that_do_are_at_the_s
         first.ticks,
         second.ticks
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_that_is_replaced_is_ticked_as_it_asks_and_others_as_before() {
+    let diaries: [Arc<Mutex<Diary>>; 2] = std::array::from_fn(|_| Arc::default());
+    let passes = || filter("first", Deed::Pass, vec![input("in")]);
+    let mut running = plan(passes(), sleepy("second", "first", &diaries[1]))
+        .start(&Metrics::new())
+        .unwrap();
+    for _ in 0..10 {
+        sleep(SECOND * 3 / 5).await;
+        running.replace(passes().part, TAKE_OVERS).await;
+    }
+    assert_eq!(diaries[1].lock().let_go, [(0, SECOND)]);
+    let ticks = sleepy("first", "in", &diaries[0]).part;
+    running.replace(ticks, TAKE_OVERS).await;
+    running.ended().await;
+    let later = Instant::now() + HOUR;
+    running.drain(later, later, &Shutdown::new()).await;
+    let [first, second] = diaries.map(|diary| std::mem::take(&mut *diary.lock()));
+    assert_eq!((first.let_go.len(), second.let_go.len()), (1, 2));
 }

@@ -99,8 +99,6 @@ struct Entry {
     found: Found,
     /// When the lookup ended.
     made: Instant,
-    /// Until when it serves events that come later.
-    until: Instant,
     /// Bytes of the answer.
     size: usize,
 }
@@ -240,22 +238,15 @@ impl Lookup {
         let begun = Instant::now();
         loop {
             match self.answers.get_value_or_guard_async(key).await {
-                Ok(entry) if entry.serves(begun) => return entry.found,
+                Ok(entry) if entry.serves(begun, self.ttl(&entry.found)) => return entry.found,
                 Ok(old) => {
                     self.answers.remove_if(key, |entry| entry.made == old.made);
                 }
                 Err(guard) => {
                     let (found, size) = self.ask(key).await;
-                    let made = Instant::now();
-                    let ttl = match &found {
-                        Ok(Some(_)) => self.ttl,
-                        Ok(None) => self.missing_ttl,
-                        Err(_) => Duration::ZERO,
-                    };
                     let entry = Entry {
                         found: found.clone(),
-                        made,
-                        until: made + ttl,
+                        made: Instant::now(),
                         size,
                     };
                     // It may have no room, and is given to those who wait all the same.
@@ -263,6 +254,15 @@ impl Lookup {
                     return found;
                 }
             }
+        }
+    }
+
+    /// How long what was found serves events that come later.
+    fn ttl(&self, found: &Found) -> Duration {
+        match found {
+            Ok(Some(_)) => self.ttl,
+            Ok(None) => self.missing_ttl,
+            Err(_) => Duration::ZERO,
         }
     }
 
@@ -337,8 +337,8 @@ impl Lookup {
 
 impl Entry {
     /// Whether it answers a call that began then: it is fresh, or came while the call waited for it.
-    fn serves(&self, begun: Instant) -> bool {
-        Instant::now() < self.until || self.made >= begun
+    fn serves(&self, begun: Instant, ttl: Duration) -> bool {
+        self.made.elapsed() < ttl || self.made >= begun
     }
 }
 

@@ -415,7 +415,13 @@ fn says_what_is_wrong() {
 async fn what_is_remembered_is_taken_over_by_who_asks_for_the_same() {
     let (before, asked) = lookup("ttl = '1h'");
     assert!(before.find("a").await.is_ok());
-    for (keys, more) in [("ttl = '1m'", 0), ("headers = { X-Shop = 'a' }", 1)] {
+    tokio::time::advance(Duration::from_mins(2)).await;
+    for (keys, more) in [
+        ("ttl = '3m'", 0),
+        // It is too old for this one.
+        ("ttl = '1m'", 1),
+        ("headers = { X-Shop = 'a' }", 1),
+    ] {
         let (mut after, asked_after) = lookup(keys);
         after.take_over(&before);
         assert!(after.find("a").await.is_ok());

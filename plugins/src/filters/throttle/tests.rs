@@ -256,3 +256,33 @@ async fn what_is_held_waits_on_or_goes() {
     bench.reload("rate = 10\nexcess = 'drop'");
     assert_eq!(emitted(&mut bench), [2, 3, 4]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_smaller_bucket_is_empty_at_most() {
+    let mut bench = Bench::from_toml("rate = 10\nburst = 100");
+    for number in 0..60 {
+        bench.send(numbered("a", number));
+    }
+    assert_eq!(emitted(&mut bench).len(), 60);
+    bench.reload("rate = 10\nburst = 10");
+    bench.send(numbered("a", 60));
+    assert_eq!(discarded(&mut bench), [(60, "throttled")]);
+    advance(100 * MS).await;
+    bench.send(numbered("a", 61)).send(numbered("a", 62));
+    assert_eq!(emitted(&mut bench), [61]);
+    assert_eq!(discarded(&mut bench), [(62, "throttled")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_spent_is_spent_whatever_becomes_of_the_excess() {
+    let mut bench = Bench::from_toml("rate = 10\nburst = 1");
+    bench.send(numbered("a", 0));
+    bench.reload("rate = 10\nburst = 1\nexcess = 'delay'");
+    bench.send(numbered("a", 1));
+    assert_eq!(emitted(&mut bench), [0]);
+    advance(100 * MS).await;
+    assert_eq!(emitted(bench.tick()), [1]);
+    bench.reload("rate = 10\nburst = 1\nexcess = 'drop'");
+    bench.send(numbered("a", 2));
+    assert_eq!(discarded(&mut bench), [(2, "throttled")]);
+}
