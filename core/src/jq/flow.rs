@@ -41,10 +41,7 @@ struct Place {
 
 /// What a program looks at; and the same with these members of its results.
 pub(super) fn follow(program: &Term<&str>, members: &[&str]) -> (Need, Need) {
-    let mut flow = Flow {
-        places: vec![Place::default()],
-        variables: Vec::new(),
-    };
+    let mut flow = Flow::new();
     let result = flow.term(program, &Seen::At(0));
     let closed = flow.need(0);
     for place in result.places() {
@@ -57,10 +54,7 @@ pub(super) fn follow(program: &Term<&str>, members: &[&str]) -> (Need, Need) {
 
 /// What a term looks at, and what its results have in them, looked at or not.
 pub(super) fn looks_at_or_yields(term: &Term<&str>) -> Need {
-    let mut flow = Flow {
-        places: vec![Place::default()],
-        variables: Vec::new(),
-    };
+    let mut flow = Flow::new();
     flow.look_at(term, &Seen::At(0));
     flow.need(0)
 }
@@ -93,6 +87,14 @@ impl Seen {
 // === impl Flow ===
 
 impl<'t> Flow<'t> {
+    /// At the beginning of a program.
+    fn new() -> Self {
+        Self {
+            places: vec![Place::default()],
+            variables: Vec::new(),
+        }
+    }
+
     fn need(&self, place: usize) -> Need {
         let Place {
             all,

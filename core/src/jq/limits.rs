@@ -82,12 +82,15 @@ impl Limits {
 
 /// Whether a value is nested deeper than [`LEVELS`].
 fn is_deep(value: &Val) -> bool {
+    let is_nested = |it: &&Val| matches!(it, Val::Arr(_) | Val::Obj(_));
+    if !is_nested(&value) {
+        return false;
+    }
     let mut left = vec![(value, 0)];
     while let Some((value, depth)) = left.pop() {
         if depth > LEVELS {
             return true;
         }
-        let is_nested = |it: &&Val| matches!(it, Val::Arr(_) | Val::Obj(_));
         match value {
             Val::Arr(elements) => {
                 left.extend(elements.iter().filter(is_nested).map(|it| (it, depth + 1)));

@@ -7,11 +7,8 @@ use async_trait::async_trait;
 
 use super::record::{Did, Recorder};
 use crate::plugin::{AsyncFilter, BoxError, Emitter, Filter, Limits, Stage, Verdict};
-use crate::topology::NO_OUTPUT;
+use crate::topology::{NO_OUTPUT, NOT_STARTED};
 use crate::{Event, EventId};
-
-/// The reason of events that reach a filter that cannot start.
-const NOT_STARTED: &str = "not_started";
 
 /// The reason of events that reach a filter that is not asked.
 pub(super) const NOT_MOCKED: &str = "not_mocked";

@@ -25,7 +25,7 @@ use super::node::{Node, PANIC};
 use super::plan::{BuiltFilter, Rebuild};
 use super::queue::{DEADLINE, Receiver};
 use super::segment::{CHUNK, Segment};
-use super::supervise::rebuild;
+use super::supervise::{let_go, rebuild};
 use crate::Event;
 use crate::delivery::retry::{Backoff, RESTART};
 use crate::plugin::{AsyncFilter, BuildError, Emitter, Filter, Limits, Verdict};
@@ -294,10 +294,7 @@ impl AsyncNode {
         self.limits = limits(&*filter);
         let old = std::mem::replace(&mut self.filter, filter);
         // This task has events in hand, which a panic would take along.
-        if catch_unwind(AssertUnwindSafe(move || drop(old))).is_err() {
-            let filter = &*self.id;
-            tracing::error!(filter, "the filter panicked while it was dropped");
-        }
+        let_go(&self.id, old);
     }
 
     /// Starts the filter, however long that takes; when the process stops, there is one last attempt.
@@ -305,7 +302,6 @@ impl AsyncNode {
         loop {
             let mut is_last = self.stopping.is_started();
             let filter = Arc::clone(&self.filter);
-            let started = AssertUnwindSafe(filter.start()).catch_unwind();
             let overdue = async {
                 self.stopping.started().await;
                 tokio::time::sleep(self.limits.timeout).await;
@@ -317,10 +313,9 @@ impl AsyncNode {
             };
             let error = tokio::select! {
                 biased;
-                started = started => match started {
-                    Ok(Ok(())) => break,
-                    Ok(Err(error)) => error.to_string(),
-                    Err(_) => "it panicked".to_owned(),
+                started = start_once(&*filter) => match started {
+                    Ok(()) => break,
+                    Err(error) => error,
                 },
                 Some(new) = self.replacements.1.recv() => {
                     self.exchange(new);
@@ -350,6 +345,14 @@ impl AsyncNode {
         }
         self.ledger.set_up();
         self.backoff.reset();
+    }
+}
+
+/// One attempt to start a filter; the error is in words.
+async fn start_once(filter: &dyn AsyncFilter) -> Result<(), String> {
+    match AssertUnwindSafe(filter.start()).catch_unwind().await {
+        Ok(started) => started.map_err(|error| error.to_string()),
+        Err(_) => Err("it panicked".to_owned()),
     }
 }
 

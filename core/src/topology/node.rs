@@ -12,6 +12,7 @@ use super::fanout::{Output, To};
 use super::ledger::{Ledger, Tally};
 use super::plan::Rebuild;
 use super::segment::Leaf;
+use super::supervise::{build_again, let_go};
 use crate::delivery::retry::{Backoff, RESTART};
 use crate::plugin::{Emitter, Filter, Stage};
 use crate::registry::TakeOver;
@@ -188,11 +189,7 @@ impl Node {
 
     fn exchange(&mut self, filter: Box<dyn Filter>) {
         let old = std::mem::replace(&mut self.filter, filter);
-        // Dropping a filter that panicked may panic again.
-        if catch_unwind(AssertUnwindSafe(move || drop(old))).is_err() {
-            let filter = &**self.ledger.component();
-            tracing::error!(filter, "the filter panicked while it was dropped");
-        }
+        let_go(self.ledger.component(), old);
     }
 
     /// Replaces a filter that panicked. What it held leaves through its flush; what it cannot let go of
@@ -209,26 +206,16 @@ impl Node {
             Health::Gone(due) if Instant::now() < due => return,
             Health::Gone(_) => {}
         }
-        let rebuild = &mut self.rebuild;
-        match catch_unwind(AssertUnwindSafe(rebuild)) {
-            Ok(Ok(filter)) => {
+        match build_again(&mut self.rebuild) {
+            Ok(filter) => {
                 self.exchange(filter);
                 self.health = Health::Sound;
                 self.ledger.set_up();
                 self.backoff.reset();
             }
-            failed => {
+            Err(error) => {
                 let wait = self.backoff.next();
                 self.health = Health::Gone(Instant::now() + wait);
-                let error = failed.map_or_else(
-                    |_| "its build panicked".to_owned(),
-                    |built| {
-                        built
-                            .err()
-                            .map(|error| error.to_string())
-                            .unwrap_or_default()
-                    },
-                );
                 self.ledger.set_down(&error);
                 tracing::error!(filter = &*id, %error, ?wait, "the filter cannot be built again");
             }

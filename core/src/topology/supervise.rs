@@ -15,6 +15,21 @@ use crate::delivery::retry::{Backoff, RESTART};
 use crate::plugin::Source;
 use crate::shutdown::Shutdown;
 
+/// Builds a component once more; the error is in words.
+pub(crate) fn build_again<T>(rebuild: &mut Rebuild<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(rebuild)) {
+        Ok(built) => built.map_err(|error| error.to_string()),
+        Err(_) => Err("its build panicked".to_owned()),
+    }
+}
+
+/// Drops a filter that is replaced. One that panicked may panic again, and nothing else may come of that.
+pub(crate) fn let_go(filter: &str, old: impl Sized) {
+    if catch_unwind(AssertUnwindSafe(move || drop(old))).is_err() {
+        tracing::error!(filter, "the filter panicked while it was dropped");
+    }
+}
+
 /// Builds a component until that succeeds. Until then it counts as down. Cancel safe.
 pub(crate) async fn rebuild<T>(
     rebuild: &mut Rebuild<T>,
@@ -22,10 +37,9 @@ pub(crate) async fn rebuild<T>(
     backoff: &mut Backoff,
 ) -> T {
     loop {
-        let error = match catch_unwind(AssertUnwindSafe(&mut *rebuild)) {
-            Ok(Ok(built)) => return built,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "its build panicked".to_owned(),
+        let error = match build_again(rebuild) {
+            Ok(built) => return built,
+            Err(error) => error,
         };
         ledger.set_down(&error);
         let (component, wait) = (&**ledger.component(), backoff.next());

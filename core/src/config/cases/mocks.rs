@@ -38,19 +38,14 @@ impl Checker<'_> {
         mock: MockConfig,
         filter: Option<&FilterNode>,
     ) -> Option<Mock> {
-        for (key, there) in [
+        let keys = [
             ("fails", mock.fails.is_some()),
             ("error", mock.error.is_some()),
-        ] {
-            if there {
-                let problem = Problem::new(
-                    codes::BAD_TEST,
-                    format!("`{id}` is a filter, and `{key}` is for sinks"),
-                );
-                let help = "a filter has `settings`, `unset` or `program`";
-                self.add(problem.at_key(key).help(help));
-                return None;
-            }
+        ];
+        if let Some(key) = there(&keys) {
+            let problem = format!("`{id}` is a filter, and `{key}` is for sinks");
+            let help = "a filter has `settings`, `unset` or `program`";
+            return self.misplaced(key, problem, help);
         }
         let changes = mock.settings.is_some() || mock.unset.is_some();
         let settings = mock.settings.unwrap_or_default();
@@ -116,21 +111,23 @@ impl Checker<'_> {
         Some(Mock::Settings(Box::new(filter)))
     }
 
+    /// A key that such a mock does not have.
+    fn misplaced(&mut self, key: &str, message: String, help: &str) -> Option<Mock> {
+        let problem = Problem::new(codes::BAD_TEST, message);
+        self.add(problem.at_key(key).help(help));
+        None
+    }
+
     fn sink_mock(&mut self, id: &str, mock: &MockConfig) -> Option<Mock> {
-        for (key, there) in [
+        let keys = [
             ("settings", mock.settings.is_some()),
             ("unset", mock.unset.is_some()),
             ("program", mock.program.is_some()),
-        ] {
-            if there {
-                let problem = Problem::new(
-                    codes::BAD_TEST,
-                    format!("`{id}` is a sink, and `{key}` is for filters"),
-                );
-                let help = "a test replaces every sink by one that takes all; `fails = 2` has it fail twice first";
-                self.add(problem.at_key(key).help(help));
-                return None;
-            }
+        ];
+        if let Some(key) = there(&keys) {
+            let problem = format!("`{id}` is a sink, and `{key}` is for filters");
+            let help = "a test replaces every sink by one that takes all; `fails = 2` has it fail twice first";
+            return self.misplaced(key, problem, help);
         }
         let Some(fails) = mock.fails else {
             let problem = Problem::new(codes::BAD_TEST, format!("`{id}` does not fail"));
@@ -141,4 +138,10 @@ impl Checker<'_> {
         let error = mock.error.unwrap_or(ErrorKind::Transient);
         Some(Mock::Fails(id.into(), fails, error))
     }
+}
+
+/// The first of these keys that is there.
+fn there<'k>(keys: &[(&'k str, bool)]) -> Option<&'k str> {
+    let mut keys = keys.iter();
+    keys.find(|(_, is_there)| *is_there).map(|(key, _)| *key)
 }

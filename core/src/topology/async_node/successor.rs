@@ -11,6 +11,9 @@ use crate::delivery::retry::{Backoff, RESTART};
 use crate::plugin::AsyncFilter;
 use crate::registry::TakeOverAsync;
 use crate::topology::plan::{BuiltFilter, Rebuild};
+use crate::topology::supervise::build_again;
+
+use super::start_once;
 
 /// How long a start may take before something is said.
 const LONG: Duration = Duration::from_secs(10);
@@ -43,9 +46,7 @@ impl AsyncReplacement {
             return;
         }
         tracing::error!(filter = id, "the filter panicked while it took over");
-        if let Ok(Ok(BuiltFilter::Async(filter))) =
-            catch_unwind(AssertUnwindSafe(&mut self.rebuild))
-        {
+        if let Ok(BuiltFilter::Async(filter)) = build_again(&mut self.rebuild) {
             self.filter = filter;
         }
     }
@@ -76,7 +77,6 @@ async fn start(id: Arc<str>, filter: Arc<dyn AsyncFilter>) {
     let mut backoff = Backoff::new(RESTART);
     let id = &*id;
     loop {
-        let starting = AssertUnwindSafe(filter.start()).catch_unwind();
         let slow = async {
             tokio::time::sleep(LONG).await;
             tracing::warn!(
@@ -87,13 +87,12 @@ async fn start(id: Arc<str>, filter: Arc<dyn AsyncFilter>) {
         };
         let started = tokio::select! {
             biased;
-            started = starting => started,
+            started = start_once(&*filter) => started,
             never = slow => never,
         };
         let error = match started {
-            Ok(Ok(())) => break,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "it panicked".to_owned(),
+            Ok(()) => break,
+            Err(error) => error,
         };
         let wait = backoff.next();
         tracing::error!(
